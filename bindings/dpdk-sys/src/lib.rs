@@ -1,0 +1,1 @@
+//! Raw FFI to DPDK 22.11.

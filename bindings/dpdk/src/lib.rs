@@ -1,0 +1,1 @@
+//! The safe face of DPDK: EAL, mempools, mbufs, ports, rings.

@@ -1,0 +1,1 @@
+//! Policy documents: validation, compilation, the linear oracle, explain.

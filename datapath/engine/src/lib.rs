@@ -1,0 +1,9 @@
+//! What happens to a packet: parsing, connection tracking, judging by security
+//! groups, forwarding. No DPDK, no threads, no clock, no I/O: everything here
+//! runs on byte slices and a [`Tick`](time::Tick) handed in, so that it can be
+//! tested, fuzzed and measured on any machine.
+
+pub mod addr;
+pub mod ids;
+pub mod time;
+pub mod verdict;

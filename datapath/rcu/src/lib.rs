@@ -1,0 +1,1 @@
+//! Publication of a snapshot by pointer swap with quiescent states.

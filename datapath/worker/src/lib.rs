@@ -1,0 +1,1 @@
+//! Poll-mode workers: ports, queues, steering rings, counters.
