@@ -4,6 +4,9 @@
 //! tested, fuzzed and measured on any machine.
 
 pub mod addr;
+pub mod arch;
+pub mod flow;
 pub mod ids;
+pub mod packet;
 pub mod time;
 pub mod verdict;

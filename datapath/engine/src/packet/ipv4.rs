@@ -1,0 +1,108 @@
+//! IPv4 (RFC 791).
+
+use super::cursor::{Frame, be16, be32};
+use super::transport::{self, Fragment, Transport};
+use super::{Ip, address, icmp, protocol};
+use crate::addr::Addr;
+use crate::verdict::DropReason;
+
+/// The length of a header without options, in bytes.
+const HEADER: u32 = 20;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const OFFSET: u16 = 0x1fff;
+
+/// Reads an IPv4 packet that begins where `frame` does and may end before it.
+#[inline]
+pub(super) fn parse(frame: Frame<'_>) -> Result<Ip, DropReason> {
+    let header: &[u8; HEADER as usize] = frame.header()?;
+    let header_length = header_length(header).ok_or(DropReason::MalformedHeader)?;
+    let total = u32::from(be16(header, 2));
+    if total < header_length {
+        return Err(DropReason::MalformedHeader);
+    }
+    let packet = frame.limit(total)?;
+    if header_length == HEADER {
+        if !header_checksum_is_right(header) {
+            return Err(DropReason::BadChecksum);
+        }
+    } else {
+        check_long_header(packet, header_length)?;
+    }
+    let rest = packet.skip(header_length)?;
+    let (src, dst) = (Addr::v4(be32(header, 12)), Addr::v4(be32(header, 16)));
+    let protocol = header[9];
+    let fragment = be16(header, 6) & (MORE_FRAGMENTS | OFFSET);
+    let transport = if fragment != 0 {
+        let more = fragment & MORE_FRAGMENTS != 0;
+        let offset = u32::from(fragment & OFFSET) * 8;
+        Transport::Fragment(Fragment::new(be16(header, 4).into(), offset, more, rest.length)?)
+    } else if protocol == protocol::ICMP {
+        icmp::parse_v4(rest, dst)?
+    } else {
+        transport::parse(protocol, rest)?
+    };
+    let ip = Ip { src, dst, protocol, hop_limit: header[8], transport };
+    address::check(&ip)?;
+    Ok(ip)
+}
+
+/// The header's length in bytes, 20 to 60, if it is one of IPv4.
+#[inline]
+fn header_length(header: &[u8; HEADER as usize]) -> Option<u32> {
+    let length = u32::from(header[0] & 0x0f) * 4;
+    (header[0] >> 4 == 4 && length >= HEADER).then_some(length)
+}
+
+/// Whether the checksum of an IPv4 header is right (RFC 1071). `header` is the
+/// whole header, of an even length.
+#[inline]
+pub fn header_checksum_is_right(header: &[u8]) -> bool {
+    // Ones' complement addition does not depend on the size of the words, nor
+    // on their byte order: sum 32 bits at a time, then fold.
+    let (words, tail) = header.as_chunks::<4>();
+    let sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+    let sum = match tail {
+        [a, b] => sum + u64::from(u16::from_ne_bytes([*a, *b])),
+        _ => sum,
+    };
+    // At most 15 words: the carries of the first fold fit its own 16 bits.
+    let folded = (sum >> 48) + (sum >> 32 & 0xffff) + (sum >> 16 & 0xffff) + (sum & 0xffff);
+    let folded = (folded >> 16) + (folded & 0xffff);
+    (folded >> 16) + (folded & 0xffff) == 0xffff
+}
+
+/// Checks a header with options: that it is at hand, its checksum, and that
+/// its options have lengths that fill it.
+#[cold]
+fn check_long_header(packet: Frame<'_>, length: u32) -> Result<(), DropReason> {
+    let header = packet.head.get(..length as usize).ok_or(DropReason::Truncated)?;
+    if !header_checksum_is_right(header) {
+        return Err(DropReason::BadChecksum);
+    }
+    let mut options = &header[HEADER as usize..];
+    // At most 40 bytes, and every turn takes at least one.
+    loop {
+        options = match options {
+            [] | [END_OF_OPTIONS, ..] => return Ok(()),
+            [NO_OPERATION, rest @ ..] => rest,
+            [_, length, ..] if *length >= 2 => {
+                options.get(usize::from(*length)..).ok_or(DropReason::MalformedHeader)?
+            }
+            _ => return Err(DropReason::MalformedHeader),
+        }
+    }
+}
+
+const END_OF_OPTIONS: u8 = 0;
+const NO_OPERATION: u8 = 1;
+
+/// Source, destination, protocol and what follows the header of a packet that
+/// an ICMP error quotes. Its checksum and total length are left alone: routers
+/// on the way have changed what they cover, and the quotation is cut short.
+/// `None` also for a later fragment, which has no ports to be known by.
+pub(super) fn quoted(frame: Frame<'_>) -> Option<(Addr, Addr, u8, Frame<'_>)> {
+    let header: &[u8; HEADER as usize] = frame.header().ok()?;
+    let rest = frame.skip(header_length(header)?).ok()?;
+    let first = be16(header, 6) & OFFSET == 0;
+    first.then_some((Addr::v4(be32(header, 12)), Addr::v4(be32(header, 16)), header[9], rest))
+}

@@ -1,0 +1,122 @@
+//! IPv6 and its extension headers (RFC 8200).
+
+use super::cursor::{Frame, be16, be32, be128};
+use super::nd::Envelope;
+use super::transport::{self, Fragment, Transport};
+use super::{Ip, address, icmp, protocol};
+use crate::addr::{Addr, Family};
+use crate::verdict::DropReason;
+
+const HEADER: usize = 40;
+
+/// How many extension headers are walked. RFC 8200 (4.1) knows seven uses of
+/// five headers; what has more is built to burn time.
+const MAX_EXTENSIONS: usize = 8;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// Reads an IPv6 packet that begins where `frame` does and may end before it.
+pub(super) fn parse(frame: Frame<'_>) -> Result<Ip, DropReason> {
+    let header: &[u8; HEADER] = frame.header()?;
+    if header[0] >> 4 != 6 {
+        return Err(DropReason::MalformedHeader);
+    }
+    let (src, dst) = (Addr(be128(header, 8)), Addr(be128(header, 24)));
+    if src.family() == Family::V4 || dst.family() == Family::V4 {
+        return Err(DropReason::MartianAddress);
+    }
+    // A jumbogram's length of 0 (RFC 2675) leaves no room for its option.
+    let body = frame.skip(HEADER as u32)?.limit(be16(header, 4).into())?;
+    let Carried { protocol, rest, fragment } = walk(header[6], body, false)?;
+    let transport = match fragment {
+        Some(Fragmentation { id, offset, more }) if offset != 0 || more => {
+            Transport::Fragment(Fragment::new(id, offset, more, rest.length)?)
+        }
+        _ if protocol == protocol::ICMPV6 => {
+            let envelope = Envelope { src, dst, hop_limit: header[7], fragment: fragment.is_some() };
+            icmp::parse_v6(rest, envelope)?
+        }
+        _ => transport::parse(protocol, rest)?,
+    };
+    let ip = Ip { src, dst, protocol, hop_limit: header[7], transport };
+    address::check(&ip)?;
+    Ok(ip)
+}
+
+/// What the extension headers lead to.
+struct Carried<'a> {
+    /// The first header that is not skipped: a transport, AH, ESP, "no next
+    /// header", or what follows the fragment header of a true fragment.
+    protocol: u8,
+    /// What lies behind the last header skipped.
+    rest: Frame<'a>,
+    /// The fragment header, if there is one; also that of an atomic fragment,
+    /// which is a whole packet (RFC 6946).
+    fragment: Option<Fragmentation>,
+}
+
+/// The fields of a fragment header.
+struct Fragmentation {
+    id: u32,
+    offset: u32,
+    more: bool,
+}
+
+/// Walks the extension headers: the hop-by-hop options only at the beginning
+/// (RFC 8200, 4.3), no second fragment header, no type 0 routing header with
+/// segments left (RFC 5095), at most [`MAX_EXTENSIONS`] in all. It stops at a
+/// true fragment, for what follows belongs to the packet that is in pieces;
+/// with `into_first` it goes on into a first fragment, where that one begins.
+#[inline]
+fn walk(next: u8, body: Frame<'_>, into_first: bool) -> Result<Carried<'_>, DropReason> {
+    let mut carried = Carried { protocol: next, rest: body, fragment: None };
+    for position in 0..=MAX_EXTENSIONS {
+        let rest = carried.rest;
+        match carried.protocol {
+            HOP_BY_HOP if position == 0 => {}
+            DESTINATION_OPTIONS => {}
+            ROUTING => {
+                let &[_, _, routing_type, segments_left] = rest.header()?;
+                if routing_type == 0 && segments_left != 0 {
+                    return Err(DropReason::ExtensionHeaders);
+                }
+            }
+            FRAGMENT if carried.fragment.is_none() => {
+                let header: &[u8; 8] = rest.header()?;
+                let (offset, more) = (u32::from(be16(header, 2) & !7), header[3] & 1 != 0);
+                carried = Carried {
+                    protocol: header[0],
+                    rest: rest.skip(8)?,
+                    fragment: Some(Fragmentation { id: be32(header, 4), offset, more }),
+                };
+                if offset != 0 || (more && !into_first) {
+                    return Ok(carried);
+                }
+                continue;
+            }
+            HOP_BY_HOP | FRAGMENT => return Err(DropReason::ExtensionHeaders),
+            _ => return Ok(carried),
+        }
+        let &[next, length] = rest.header()?;
+        carried.protocol = next;
+        carried.rest = rest.skip((u32::from(length) + 1) * 8)?;
+    }
+    Err(DropReason::ExtensionHeaders)
+}
+
+/// Source, destination, protocol and what follows the headers of a packet that
+/// an ICMPv6 error quotes, however short the quotation. `None` also for a
+/// later fragment, which has no ports to be known by.
+pub(super) fn quoted(frame: Frame<'_>) -> Option<(Addr, Addr, u8, Frame<'_>)> {
+    let header: &[u8; HEADER] = frame.header().ok()?;
+    let (src, dst) = (Addr(be128(header, 8)), Addr(be128(header, 24)));
+    if header[0] >> 4 != 6 || src.family() == Family::V4 || dst.family() == Family::V4 {
+        return None;
+    }
+    let carried = walk(header[6], frame.skip(HEADER as u32).ok()?, true).ok()?;
+    let first = carried.fragment.is_none_or(|fragment| fragment.offset == 0);
+    first.then_some((src, dst, carried.protocol, carried.rest))
+}
