@@ -5,8 +5,13 @@
 
 pub mod addr;
 pub mod arch;
+pub mod conntrack;
 pub mod flow;
+pub mod forward;
 pub mod ids;
 pub mod packet;
+pub mod pipeline;
+pub mod policy;
+pub mod snapshot;
 pub mod time;
 pub mod verdict;

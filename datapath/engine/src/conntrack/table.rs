@@ -1,0 +1,366 @@
+use super::Entry;
+use crate::arch::{mask_eq_u16x16, prefetch};
+use crate::flow::{FlowHash, FlowKey};
+use crate::time::Tick;
+
+/// Slots of a group.
+const SLOTS: usize = 15;
+
+/// Groups a flow may lie in: its own and those a stride apart from there. A
+/// lookup never reads more. Sixteen find room at 0.85 load practically always;
+/// strides rather than neighbours, since full neighbours come in clusters.
+pub const PROBES: usize = 16;
+
+/// Packets ahead of which a lookup asks for an entry's line.
+const PREFETCH_DISTANCE: usize = 4;
+
+/// Fifteen tags and, last, the count of flows that went on to the next group.
+/// A tag of 0 is an empty slot.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(32))]
+struct Group([u16; SLOTS + 1]);
+
+const _: () = assert!(size_of::<Group>() == 32);
+
+impl Group {
+    /// The slots with this tag, a bit for each.
+    #[inline]
+    fn matching(&self, tag: u16) -> u16 {
+        mask_eq_u16x16(&self.0, tag) & 0x7fff
+    }
+
+    /// How many flows of this group or one before it lie further on.
+    #[inline]
+    fn overflow(&self) -> u16 {
+        self.0[SLOTS]
+    }
+}
+
+/// How large a table is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableConfig {
+    /// Connections it has room for.
+    pub capacity: usize,
+}
+
+/// Where an entry lies. Good until the table is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(u32);
+
+impl Slot {
+    #[inline]
+    fn new(group: usize, lane: usize) -> Slot {
+        Slot((group * SLOTS + lane) as u32)
+    }
+
+    #[inline]
+    fn group(self) -> usize {
+        self.0 as usize / SLOTS
+    }
+
+    #[inline]
+    fn lane(self) -> usize {
+        self.0 as usize % SLOTS
+    }
+}
+
+/// No slot within reach could be freed for a newcomer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableFull;
+
+/// What has happened to a table since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableStatistics {
+    /// Connections inserted.
+    pub inserted: u64,
+    /// Connections forgotten because their time had come.
+    pub expired: u64,
+    /// Half-open connections given up for newcomers.
+    pub shed: u64,
+    /// Newcomers refused.
+    pub refused: u64,
+}
+
+/// The connections of one worker.
+pub struct Table {
+    groups: Box<[Group]>,
+    entries: Box<[Entry]>,
+    len: usize,
+    limit: usize,
+    hand: usize,
+    statistics: TableStatistics,
+}
+
+/// The part of a hash that the tag line keeps; never 0.
+#[inline]
+fn tag_of(hash: FlowHash) -> u16 {
+    (hash.0 as u16).max(1)
+}
+
+/// The first prime from `n` on.
+fn prime_from(n: usize) -> usize {
+    let is_prime = |n: &usize| (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+    (n..).find(is_prime).expect("there is a prime between n and 2n")
+}
+
+impl Table {
+    /// Room for `config.capacity` connections, at 0.85 of the slots. All memory
+    /// is allocated and touched here.
+    pub fn new(config: TableConfig) -> Table {
+        let slots = (config.capacity * 20).div_ceil(17);
+        let groups = prime_from(slots.div_ceil(SLOTS).max(PROBES + 1));
+        Table {
+            groups: vec![Group::default(); groups].into(),
+            entries: vec![Entry::empty(); groups * SLOTS].into(),
+            len: 0,
+            limit: config.capacity,
+            hand: 0,
+            statistics: TableStatistics::default(),
+        }
+    }
+
+    /// Connections in the table, the expired ones among them that nobody met yet.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Connections it has room for.
+    pub fn capacity(&self) -> usize {
+        self.limit
+    }
+
+    /// What has happened so far.
+    pub fn statistics(&self) -> TableStatistics {
+        self.statistics
+    }
+
+    /// The flow's own group, from bits that the tag does not use.
+    #[inline]
+    fn home(&self, hash: FlowHash) -> usize {
+        // The owner is picked by the topmost bits, so a worker's flows use all its groups.
+        ((hash.0 >> 16 & 0xffff_ffff) * self.groups.len() as u64 >> 32) as usize
+    }
+
+    /// The groups a flow may lie in, in the order they are tried. Their number
+    /// is prime, so that every stride leads to as many different ones.
+    #[inline]
+    fn probes(&self, home: usize, tag: u16) -> impl Iterator<Item = usize> + use<> {
+        let groups = self.groups.len();
+        let stride = 1 + usize::from(tag) % (groups - 1);
+        (0..PROBES).scan(home, move |next, _| {
+            let group = *next;
+            *next = if group + stride < groups { group + stride } else { group + stride - groups };
+            Some(group)
+        })
+    }
+
+    /// Looks up a burst: all tag lines are asked for first, then entry lines a
+    /// few packets ahead of their use. `found` gets one answer per key; an
+    /// expired connection is not found.
+    pub fn lookup_batch(&self, now: Tick, hashes: &[FlowHash], keys: &[FlowKey], found: &mut [Option<Slot>]) {
+        for hash in hashes {
+            prefetch(&self.groups[self.home(*hash)]);
+        }
+        for i in 0..hashes.len() + PREFETCH_DISTANCE {
+            if let Some(&hash) = hashes.get(i) {
+                let home = self.home(hash);
+                let hits = self.groups[home].matching(tag_of(hash));
+                if hits != 0 {
+                    prefetch(&self.entries[home * SLOTS + hits.trailing_zeros() as usize]);
+                }
+            }
+            if let Some(i) = i.checked_sub(PREFETCH_DISTANCE) {
+                found[i] = self.lookup(now, hashes[i], &keys[i]);
+            }
+        }
+    }
+
+    /// The connection with this key, unless its time has come.
+    #[inline]
+    pub fn lookup(&self, now: Tick, hash: FlowHash, key: &FlowKey) -> Option<Slot> {
+        self.find(hash, key).filter(|slot| !self.entry(*slot).is_expired(now))
+    }
+
+    #[inline]
+    fn find(&self, hash: FlowHash, key: &FlowKey) -> Option<Slot> {
+        for group in self.probes(self.home(hash), tag_of(hash)) {
+            let mut hits = self.groups[group].matching(tag_of(hash));
+            while hits != 0 {
+                let slot = Slot::new(group, hits.trailing_zeros() as usize);
+                if self.entry(slot).key() == key {
+                    return Some(slot);
+                }
+                hits &= hits - 1;
+            }
+            if self.groups[group].overflow() == 0 {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// The connection in this slot.
+    #[inline]
+    pub fn entry(&self, slot: Slot) -> &Entry {
+        &self.entries[slot.0 as usize]
+    }
+
+    /// The connection in this slot, to be changed; its key must stay.
+    #[inline]
+    pub fn entry_mut(&mut self, slot: Slot) -> &mut Entry {
+        &mut self.entries[slot.0 as usize]
+    }
+
+    /// Adds a connection whose key the caller has not found. An expired one
+    /// with the same key makes place for it.
+    ///
+    /// # Errors
+    /// [`TableFull`] if every slot within reach holds a connection that lives
+    /// and is not half-open, or the table is at its capacity with those.
+    pub fn insert(&mut self, now: Tick, hash: FlowHash, entry: Entry) -> Result<Slot, TableFull> {
+        if let Some(slot) = self.find(hash, entry.key()) {
+            self.statistics.expired += 1;
+            self.statistics.inserted += 1;
+            self.replace(slot, entry);
+            return Ok(slot);
+        }
+        if self.len < self.limit
+            && let Some(slot) = self.free_slot(hash)
+        {
+            return Ok(self.fill(slot, hash, entry));
+        }
+        let Some(victim) = self.victim(hash, now) else {
+            self.statistics.refused += 1;
+            return Err(TableFull);
+        };
+        if self.entry(victim).is_expired(now) {
+            self.statistics.expired += 1;
+        } else {
+            self.statistics.shed += 1;
+        }
+        self.remove(victim);
+        let slot = self.free_slot(hash).expect("a slot within reach was just freed");
+        Ok(self.fill(slot, hash, entry))
+    }
+
+    /// The first empty slot within reach.
+    fn free_slot(&self, hash: FlowHash) -> Option<Slot> {
+        self.probes(self.home(hash), tag_of(hash)).find_map(|group| {
+            let free = self.groups[group].matching(0);
+            (free != 0).then(|| Slot::new(group, free.trailing_zeros() as usize))
+        })
+    }
+
+    /// Which connection within reach a newcomer may replace: an expired one,
+    /// else the half-open one that would expire first.
+    fn victim(&self, hash: FlowHash, now: Tick) -> Option<Slot> {
+        let mut best: Option<(Tick, Slot)> = None;
+        for group in self.probes(self.home(hash), tag_of(hash)) {
+            for lane in self.taken(group) {
+                let slot = Slot::new(group, lane);
+                let entry = self.entry(slot);
+                if entry.is_expired(now) {
+                    return Some(slot);
+                }
+                let sooner = best.is_none_or(|(deadline, _)| entry.deadline() < deadline);
+                if entry.state().is_half_open() && sooner {
+                    best = Some((entry.deadline(), slot));
+                }
+            }
+        }
+        best.map(|(_, slot)| slot)
+    }
+
+    fn fill(&mut self, slot: Slot, hash: FlowHash, entry: Entry) -> Slot {
+        let mut displacement = 0;
+        for group in self.probes(self.home(hash), tag_of(hash)).take_while(|g| *g != slot.group()) {
+            self.groups[group].0[SLOTS] += 1;
+            displacement += 1;
+        }
+        self.groups[slot.group()].0[slot.lane()] = tag_of(hash);
+        self.entries[slot.0 as usize] = entry;
+        self.entry_mut(slot).set_displacement(displacement);
+        self.len += 1;
+        self.statistics.inserted += 1;
+        slot
+    }
+
+    /// Puts another connection with the same key in the place of this one.
+    pub fn replace(&mut self, slot: Slot, entry: Entry) {
+        let displacement = self.entry(slot).displacement();
+        *self.entry_mut(slot) = entry;
+        self.entry_mut(slot).set_displacement(displacement);
+    }
+
+    /// Forgets the connection in this slot.
+    pub fn remove(&mut self, slot: Slot) {
+        let tag = std::mem::take(&mut self.groups[slot.group()].0[slot.lane()]);
+        for group in self.passed(slot, tag) {
+            self.groups[group].0[SLOTS] -= 1;
+        }
+        self.len -= 1;
+    }
+
+    /// The groups that a connection was sent on from, before it found this slot.
+    fn passed(&self, slot: Slot, tag: u16) -> impl Iterator<Item = usize> + use<> {
+        let groups = self.groups.len();
+        let displacement = usize::from(self.entry(slot).displacement());
+        let stride = 1 + usize::from(tag) % (groups - 1);
+        let home = (slot.group() + (groups - stride) * displacement) % groups;
+        self.probes(home, tag).take(displacement)
+    }
+
+    /// Moves the clock hand on over this many groups and forgets what has
+    /// expired there. Returns how many connections that were.
+    pub fn sweep(&mut self, now: Tick, groups: usize) -> usize {
+        let before = self.len;
+        for _ in 0..groups.min(self.groups.len()) {
+            let group = self.hand;
+            self.hand = if group + 1 == self.groups.len() { 0 } else { group + 1 };
+            for lane in self.taken(group) {
+                let slot = Slot::new(group, lane);
+                if self.entry(slot).is_expired(now) {
+                    self.remove(slot);
+                    self.statistics.expired += 1;
+                }
+            }
+        }
+        before - self.len
+    }
+
+    /// The lanes of a group that hold a connection.
+    fn taken(&self, group: usize) -> impl Iterator<Item = usize> + use<> {
+        let taken = !self.groups[group].matching(0) & 0x7fff;
+        (0..SLOTS).filter(move |lane| taken >> lane & 1 != 0)
+    }
+
+    /// Shows the living connections of `groups` groups from `cursor` on; the
+    /// cursor to go on with, `None` after the last. Connections that come or go
+    /// between two calls may be missed, none is shown twice.
+    pub fn scan(
+        &self,
+        now: Tick,
+        cursor: usize,
+        groups: usize,
+        visit: &mut dyn FnMut(&Entry),
+    ) -> Option<usize> {
+        let end = cursor.saturating_add(groups).min(self.groups.len());
+        for group in cursor..end {
+            for lane in self.taken(group) {
+                let entry = self.entry(Slot::new(group, lane));
+                if !entry.is_expired(now) {
+                    visit(entry);
+                }
+            }
+        }
+        (end < self.groups.len()).then_some(end)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::addr::Addr;
+use crate::conntrack::{State, Timeouts};
+use crate::flow::{FlowHasher, Side};
+use crate::ids::VpcIndex;
+use crate::packet::{Body, Frame, Ip, TcpFlags, build, parse};
+
+fn key(n: u32) -> FlowKey {
+    FlowKey::new(VpcIndex(0), 17, (Addr::v4(0x0a00_0000 + n), 1), (Addr::v4(0x0b00_0000), 2)).0
+}
+
+fn ip(packet: &build::Packet) -> Ip {
+    match parse(Frame::whole(&packet.frame(build::mac(1), build::mac(2)))).unwrap().body {
+        Body::Ip(ip) => ip,
+        Body::Arp(_) => unreachable!("an IP packet was built"),
+    }
+}
+
+/// A connection that is half-open (a UDP request) or open (TCP picked up).
+fn entry(n: u32, open: bool, now: Tick) -> Entry {
+    let packet = if open {
+        build::Packet::tcp("10.0.0.1:1", "10.0.0.2:2", TcpFlags::ACK, 1, 1, b"")
+    } else {
+        build::Packet::udp("10.0.0.1:1", "10.0.0.2:2", b"")
+    };
+    Entry::open(key(n), Side::Low, &ip(&packet), now, &Timeouts::DEFAULT).unwrap()
+}
+
+fn hash(n: u32) -> FlowHash {
+    FlowHasher::new([1, 2, 3, 4]).hash(&key(n))
+}
+
+/// Every overflow count is the number of connections that passed its group.
+fn check_counts(table: &Table) {
+    let mut passed = vec![0; table.groups.len()];
+    let mut len = 0;
+    for group in 0..table.groups.len() {
+        for lane in table.taken(group) {
+            len += 1;
+            let slot = Slot::new(group, lane);
+            for before in table.passed(slot, table.groups[group].0[lane]) {
+                passed[before] += 1;
+            }
+        }
+    }
+    let counts: Vec<u16> = table.groups.iter().map(Group::overflow).collect();
+    assert_eq!(counts, passed);
+    assert_eq!(len, table.len());
+}
+
+#[test]
+fn holds_what_it_promises() {
+    for capacity in [1, 15, 100, 1000, 10_000] {
+        let mut table = Table::new(TableConfig { capacity });
+        let now = Tick(1);
+        for n in 0..capacity as u32 {
+            table.insert(now, hash(n), entry(n, true, now)).unwrap();
+        }
+        assert_eq!(table.len(), capacity);
+        check_counts(&table);
+        assert!((0..capacity as u32).all(|n| table.lookup(now, hash(n), &key(n)).is_some()));
+        assert_eq!(table.lookup(now, hash(1 << 20), &key(1 << 20)), None);
+        // Full of open connections: a newcomer is refused.
+        let late = entry(1 << 20, true, now);
+        assert_eq!(table.insert(now, hash(1 << 20), late), Err(TableFull));
+        assert_eq!(
+            table.statistics(),
+            TableStatistics { inserted: capacity as u64, refused: 1, ..Default::default() }
+        );
+    }
+}
+
+#[test]
+fn d23_half_open_ones_make_room_and_open_ones_never() {
+    let mut table = Table::new(TableConfig { capacity: 200 });
+    let now = Tick(1);
+    for n in 0..100 {
+        table.insert(now, hash(n), entry(n, true, now)).unwrap();
+    }
+    for n in 100..200 {
+        table.insert(now, hash(n), entry(n, false, now)).unwrap();
+    }
+    // A flood of half-open newcomers pushes out its own kind.
+    let mut admitted = 0;
+    for n in 1000..5000 {
+        admitted += u64::from(table.insert(now, hash(n), entry(n, false, now)).is_ok());
+    }
+    let seen = table.statistics();
+    assert_eq!((seen.shed, seen.refused), (admitted, 4000 - admitted));
+    assert!(admitted > 0);
+    assert!((0..100).all(|n| table.lookup(now, hash(n), &key(n)).is_some()));
+    assert_eq!(table.len(), 200);
+    check_counts(&table);
+    // Expired ones go first, whatever they were.
+    let later = now + Timeouts::DEFAULT.tcp_established;
+    for n in 5000..5050 {
+        table.insert(later, hash(n), entry(n, true, later)).unwrap();
+    }
+    assert_eq!(table.statistics().shed, seen.shed);
+}
+
+#[test]
+fn flows_of_one_hash_are_told_apart_within_a_bound() {
+    let mut table = Table::new(TableConfig { capacity: 1000 });
+    let same = FlowHash(0x1234_5678_9abc_def0);
+    let now = Tick(1);
+    let reach = (PROBES * SLOTS) as u32;
+    for n in 0..reach {
+        table.insert(now, same, entry(n, true, now)).unwrap();
+    }
+    check_counts(&table);
+    assert_eq!(table.insert(now, same, entry(reach, true, now)), Err(TableFull));
+    for n in 0..reach {
+        let slot = table.lookup(now, same, &key(n)).unwrap();
+        assert_eq!(*table.entry(slot).key(), key(n));
+    }
+    // Taking one out of the first group makes room there and breaks no chain.
+    let first = table.lookup(now, same, &key(0)).unwrap();
+    table.remove(first);
+    check_counts(&table);
+    assert!((1..reach).all(|n| table.lookup(now, same, &key(n)).is_some()));
+}
+
+#[test]
+fn the_hand_forgets_a_little_at_a_time() {
+    let mut table = Table::new(TableConfig { capacity: 300 });
+    let start = Tick(1);
+    for n in 0..300 {
+        table.insert(start, hash(n), entry(n, n % 2 == 0, start)).unwrap();
+    }
+    let later = start + Timeouts::DEFAULT.udp;
+    assert_eq!(table.lookup(later, hash(1), &key(1)), None, "expired, though still there");
+    assert!(table.lookup(Tick(later.0 - 1), hash(1), &key(1)).is_some());
+    let groups = table.groups.len();
+    let mut gone = 0;
+    for _ in 0..groups {
+        let now = table.sweep(later, 1);
+        assert!(now <= SLOTS);
+        gone += now;
+    }
+    assert_eq!((gone, table.len()), (150, 150));
+    assert_eq!(table.statistics().expired, 150);
+    check_counts(&table);
+}
+
+#[test]
+fn a_scan_shows_each_living_connection_once() {
+    let mut table = Table::new(TableConfig { capacity: 500 });
+    let now = Tick(1);
+    for n in 0..500 {
+        table.insert(now, hash(n), entry(n, n % 5 == 0, now)).unwrap();
+    }
+    let later = now + Timeouts::DEFAULT.udp;
+    let (mut cursor, mut seen) = (Some(0), Vec::new());
+    while let Some(from) = cursor {
+        cursor = table.scan(later, from, 3, &mut |e| seen.push(e.key().endpoint(Side::Low).0));
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 100);
+    assert_eq!(table.scan(later, usize::MAX, 3, &mut |_| unreachable!("beyond the end")), None);
+}
+
+#[test]
+fn replacing_keeps_the_chain() {
+    let mut table = Table::new(TableConfig { capacity: 1000 });
+    let same = FlowHash(7 << 40);
+    let now = Tick(1);
+    for n in 0..20 {
+        table.insert(now, same, entry(n, true, now)).unwrap();
+    }
+    let slot = table.lookup(now, same, &key(19)).unwrap();
+    table.replace(slot, entry(19, false, now));
+    assert_eq!(table.entry(slot).state(), State::UdpRequest);
+    check_counts(&table);
+    table.remove(slot);
+    check_counts(&table);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(u32, bool),
+    Lookup(u32),
+    Remove(u32),
+    Sweep(usize),
+    Wait(u32),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    // Few keys, so that they meet again.
+    let step = prop_oneof![
+        6 => (0u32..200, any::<bool>()).prop_map(|(n, open)| Step::Insert(n, open)),
+        3 => (0u32..200).prop_map(Step::Lookup),
+        2 => (0u32..200).prop_map(Step::Remove),
+        1 => (0usize..5).prop_map(Step::Sweep),
+        1 => (0u32..40).prop_map(Step::Wait),
+    ];
+    proptest::collection::vec(step, 1..600)
+}
+
+proptest! {
+    /// Against a map: what the table finds, the map has, with the same deadline;
+    /// what the map has and no newcomer could have pushed out, the table finds.
+    #[test]
+    fn behaves_like_a_map(steps in steps(), spread in 1u64..40) {
+        let mut table = Table::new(TableConfig { capacity: 120 });
+        let mut model: HashMap<u32, (Tick, bool)> = HashMap::new();
+        let mut now = Tick(1);
+        // Few distinct hashes make long chains.
+        let hash = |n: u32| FlowHash((u64::from(n) % spread) << 42 | u64::from(n % 3));
+        for step in steps {
+            match step {
+                Step::Insert(n, open) => {
+                    if table.lookup(now, hash(n), &key(n)).is_none() {
+                        let before = table.statistics();
+                        let fresh = entry(n, open, now);
+                        let inserted = table.insert(now, hash(n), fresh).is_ok();
+                        prop_assert_eq!(inserted, table.statistics().refused == before.refused);
+                        if table.statistics().shed > before.shed {
+                            // Some half-open one is gone: find out which.
+                            let lost: Vec<u32> = model.keys().copied()
+                                .filter(|k| *k != n && model[k].0 > now && table.lookup(now, hash(*k), &key(*k)).is_none())
+                                .collect();
+                            prop_assert_eq!(lost.len(), 1);
+                            prop_assert!(!model[&lost[0]].1, "an open connection was given up");
+                            model.remove(&lost[0]);
+                        }
+                        if inserted {
+                            model.insert(n, (fresh.deadline(), open));
+                        }
+                    }
+                }
+                Step::Lookup(n) => {
+                    let found = table.lookup(now, hash(n), &key(n)).map(|s| table.entry(s).deadline());
+                    prop_assert_eq!(found, model.get(&n).map(|m| m.0).filter(|d| *d > now));
+                }
+                Step::Remove(n) => {
+                    if let Some(slot) = table.lookup(now, hash(n), &key(n)) {
+                        table.remove(slot);
+                        model.remove(&n);
+                    }
+                }
+                Step::Sweep(groups) => {
+                    table.sweep(now, groups);
+                }
+                Step::Wait(ticks) => now.0 += ticks,
+            }
+            prop_assert!(table.len() <= table.capacity());
+        }
+        check_counts(&table);
+        let keys: Vec<u32> = (0..200).collect();
+        let (hashes, flow_keys): (Vec<_>, Vec<_>) = keys.iter().map(|n| (hash(*n), key(*n))).unzip();
+        for (chunk, (hashes, flow_keys)) in keys.chunks(32).zip(hashes.chunks(32).zip(flow_keys.chunks(32))) {
+            let mut found = [None; 32];
+            table.lookup_batch(now, hashes, flow_keys, &mut found[..chunk.len()]);
+            for (n, slot) in chunk.iter().zip(found) {
+                prop_assert_eq!(slot, table.lookup(now, hash(*n), &key(*n)));
+                prop_assert_eq!(slot.is_some(), model.get(n).is_some_and(|m| m.0 > now));
+            }
+        }
+    }
+}

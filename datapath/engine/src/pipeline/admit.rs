@@ -1,0 +1,107 @@
+//! The first stages: what the headers say, who sent the packet and whether it
+//! is who it claims to be, and which worker owns its flow.
+
+use super::{Arrival, Link, Outcome, Refused, Turn, Work};
+use crate::flow::{FlowHash, FlowKey, Side};
+use crate::forward::{Interface, PortRole};
+use crate::ids::{InterfaceId, VpcIndex};
+use crate::packet::{self, Body, Packet, Transport};
+use crate::verdict::DropReason;
+
+impl<'a> Turn<'_, 'a> {
+    /// Reads the headers and finds the sender. What is not IP ends here.
+    pub(super) fn parse(&mut self, index: usize, arrival: &Arrival<'_>) -> Option<Work<'a>> {
+        let role = self.snapshot.port(arrival.port);
+        let judged = packet::parse(arrival.frame)
+            .and_then(|packet| self.origin(role, &packet).map(|origin| (packet, origin)));
+        let (packet, (vpc, sender)) = match judged {
+            Ok(known) => known,
+            Err(reason) => {
+                let at = if let PortRole::Interface(id) = role { *id } else { InterfaceId::NONE };
+                self.engine.counters.dropped(reason, at);
+                self.out.set(index, Outcome::Drop(reason));
+                return None;
+            }
+        };
+        let link = Link {
+            index,
+            port: arrival.port,
+            bytes: arrival.frame.length,
+            tagged: packet.tagged,
+            steered: arrival.steered,
+            vpc,
+            sender,
+            source: packet.source,
+            destination: packet.destination,
+        };
+        match packet.body {
+            Body::Ip(ip) => Some(Work { link, ip }),
+            Body::Arp(arp) => {
+                self.arp(&link, &arp);
+                None
+            }
+        }
+    }
+
+    /// The VPC of a packet and the interface that sent it, by the port's role.
+    fn origin(
+        &self,
+        role: &PortRole,
+        packet: &Packet,
+    ) -> Result<(VpcIndex, Option<&'a Interface>), DropReason> {
+        match role {
+            PortRole::Interface(id) => {
+                let interface = self.snapshot.interfaces.get(*id).ok_or(DropReason::PortUnbound)?;
+                // The port is the interface's alone: what else comes from it is forged.
+                if packet.tagged {
+                    Err(DropReason::UnexpectedVlan)
+                } else if packet.source != interface.mac {
+                    Err(DropReason::SpoofedMac)
+                } else {
+                    Ok((interface.vpc, Some(interface)))
+                }
+            }
+            PortRole::Uplink(uplink) => {
+                let vpc = uplink.vpc(packet.vlan).ok_or(DropReason::UnexpectedVlan)?;
+                Ok((vpc, None))
+            }
+            PortRole::Unbound if self.snapshot.generation == 0 => Err(DropReason::NoPolicy),
+            PortRole::Unbound => Err(DropReason::PortUnbound),
+        }
+    }
+
+    /// The flow of a packet, if it is this worker's to judge. What has no
+    /// flow (neighbour discovery, floods) is settled here, by whichever worker.
+    pub(super) fn steer(&mut self, work: &Work<'a>) -> Option<(FlowKey, FlowHash, Side)> {
+        let link = &work.link;
+        if let Transport::NeighbourDiscovery(nd) = &work.ip.transport {
+            self.neighbour_discovery(work, nd);
+            return None;
+        }
+        if link.destination.is_group() {
+            self.flood(work);
+            return None;
+        }
+        let Some((key, side)) = FlowKey::of(link.vpc, &work.ip) else {
+            self.refuse(link, Refused(DropReason::Fragment, link.sender_id()));
+            return None;
+        };
+        let hash = self.engine.hasher.hash(&key);
+        let owner = hash.owner(self.engine.workers);
+        if owner != self.engine.worker && !link.steered {
+            self.out.set(link.index, Outcome::HandOver(owner));
+            return None;
+        }
+        Some((key, hash, side))
+    }
+
+    /// Anti-spoofing: an interface sends from its own addresses (EC2's source
+    /// check). What an uplink may not claim is checked where a flow is new; a
+    /// known flow has its sender's interface on record.
+    pub(super) fn admit(&mut self, work: &Work<'_>) {
+        let Some(sender) = work.link.sender else { return };
+        if !sender.may_send_from(work.ip.src) {
+            self.refuse(&work.link, Refused(DropReason::SpoofedAddress, sender.id));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What groups never filter (D22): ARP, neighbour discovery and DHCP clients'
+//! traffic, bound to the sender's own addresses and capped.
+//!
+//! A question for an address goes to the interface that owns it, or to the
+//! uplinks where none does: nobody else could answer it honestly.
+
+use super::forward::Receiver;
+use super::{Link, PassClass, Passed, Refused, Turn, Work};
+use crate::addr::{Addr, Family};
+use crate::packet::{Arp, ArpOperation, Nd, NdKind, Transport};
+use crate::verdict::DropReason;
+
+impl<'a> Turn<'_, 'a> {
+    /// Settles an ARP packet (RFC 826).
+    pub(super) fn arp(&mut self, link: &Link<'a>, arp: &Arp) {
+        if let Err(refused) = self.arp_judged(link, arp) {
+            self.refuse(link, refused);
+        }
+    }
+
+    fn arp_judged(&mut self, link: &Link<'a>, arp: &Arp) -> Result<(), Refused> {
+        // A probe has no sender address yet (RFC 5227).
+        let probe = arp.operation == ArpOperation::Request && arp.sender == Addr::v4(0);
+        let honest = arp.sender_mac == link.source
+            && match link.sender {
+                Some(sender) => probe || sender.owns(arp.sender),
+                None => !self.is_here(link, arp.sender),
+            };
+        if !honest {
+            return Err(Refused(DropReason::SpoofedArp, link.sender_id()));
+        }
+        self.spend(link)?;
+        match arp.operation {
+            ArpOperation::Request if arp.sender == arp.target => self.announce(link),
+            ArpOperation::Request => self.ask(link, arp.target),
+            ArpOperation::Reply => self.answer(link),
+        }
+    }
+
+    /// Settles a neighbour discovery packet (RFC 4861).
+    pub(super) fn neighbour_discovery(&mut self, work: &Work<'a>, nd: &Nd) {
+        if let Err(refused) = self.nd_judged(work, nd) {
+            self.refuse(&work.link, refused);
+        }
+    }
+
+    fn nd_judged(&mut self, work: &Work<'a>, nd: &Nd) -> Result<(), Refused> {
+        let link = &work.link;
+        let spoofed = Refused(DropReason::SpoofedNd, link.sender_id());
+        let unspecified = work.ip.src == Addr::UNSPECIFIED_V6;
+        let own = |addr| match link.sender {
+            Some(sender) => sender.owns(addr),
+            None => !self.is_here(link, addr),
+        };
+        let honest_source = own(work.ip.src) || unspecified;
+        let honest_link =
+            [nd.source_link, nd.target_link].into_iter().flatten().all(|mac| mac == link.source);
+        let honest = match nd.kind {
+            // Duplicate address detection asks for its own address from `::`.
+            NdKind::NeighbourSolicitation => honest_source && honest_link && (!unspecified || own(nd.target)),
+            NdKind::NeighbourAdvertisement => own(work.ip.src) && honest_link && own(nd.target),
+            NdKind::RouterSolicitation => honest_source && honest_link,
+            // Only the network has routers, and they speak of others' links.
+            NdKind::RouterAdvertisement | NdKind::Redirect => link.sender.is_none() && honest_source,
+        };
+        if !honest {
+            return Err(spoofed);
+        }
+        self.spend(link)?;
+        match nd.kind {
+            NdKind::NeighbourSolicitation => self.ask(link, nd.target),
+            NdKind::NeighbourAdvertisement | NdKind::RouterAdvertisement | NdKind::Redirect => {
+                self.answer(link)
+            }
+            NdKind::RouterSolicitation => self.leave(link),
+        }
+    }
+
+    /// A question for an address goes to its owner. The owner's own question
+    /// looks for another that uses the address: that is for everyone.
+    fn ask(&mut self, link: &Link<'a>, target: Addr) -> Result<(), Refused> {
+        let owner = self.snapshot.interfaces.by_address(link.vpc, target);
+        match owner.and_then(|owner| Some((owner, owner.port?))) {
+            Some((owner, _)) if owner.id == link.sender_id() => self.announce(link),
+            Some((owner, port)) => {
+                self.settle_one(link, PassClass::Exempt, owner, port);
+                Ok(())
+            }
+            None => self.leave(link),
+        }
+    }
+
+    /// An answer goes to whom its frame is addressed.
+    fn answer(&mut self, link: &Link<'a>) -> Result<(), Refused> {
+        if link.destination.is_group() {
+            return self.announce(link);
+        }
+        let receiver = self.snapshot.interfaces.by_mac(link.vpc, link.destination);
+        match receiver.and_then(|receiver| Some((receiver, receiver.port?))) {
+            Some((receiver, _)) if receiver.id == link.sender_id() => {
+                Err(Refused(DropReason::Hairpin, receiver.id))
+            }
+            Some((receiver, port)) => {
+                self.settle_one(link, PassClass::Exempt, receiver, port);
+                Ok(())
+            }
+            None => self.leave(link),
+        }
+    }
+
+    /// Out by the uplinks.
+    fn leave(&mut self, link: &Link<'a>) -> Result<(), Refused> {
+        let receiver = self.uplinks(link)?;
+        self.forward(link, &Passed { class: PassClass::Exempt, receiver });
+        Ok(())
+    }
+
+    /// Whether an interface that is plugged in here owns the address.
+    fn is_here(&self, link: &Link<'_>, addr: Addr) -> bool {
+        self.snapshot.interfaces.by_address(link.vpc, addr).is_some_and(|i| i.port.is_some())
+    }
+
+    /// DHCP between a local client and a server beyond an uplink. Servers on
+    /// this switch are machines like others: their groups decide.
+    pub(super) fn is_exempt_dhcp(&self, work: &Work<'_>, receiver: Receiver<'_>) -> bool {
+        is_dhcp(work) && work.link.sender.is_some() != receiver.interface().is_some()
+    }
+}
+
+/// DHCP (RFC 2131) or DHCPv6 (RFC 8415): from an interface as a client speaks,
+/// from an uplink as a server does.
+pub(super) fn is_dhcp(work: &Work<'_>) -> bool {
+    let Transport::Udp(udp) = work.ip.transport else { return false };
+    let (client, server) = match work.ip.src.family() {
+        Family::V4 => (68, 67),
+        Family::V6 => (546, 547),
+    };
+    match work.link.sender {
+        Some(_) => (udp.src_port, udp.dst_port) == (client, server),
+        None => (udp.src_port, udp.dst_port) == (server, client),
+    }
+}

@@ -1,0 +1,122 @@
+//! Where a packet goes, and the last stage: the way out.
+
+use super::{Link, Outcome, Passed, Refused, Turn, Work};
+use crate::conntrack::Entry;
+use crate::flow::Side;
+use crate::forward::{Delivery, Interface, VlanEdit};
+use crate::ids::{InterfaceId, PortIndex};
+use crate::snapshot::Snapshot;
+use crate::verdict::DropReason;
+
+/// Where a packet goes.
+#[derive(Clone, Copy)]
+pub(super) enum Receiver<'a> {
+    /// To an interface of this switch.
+    Local(&'a Interface, PortIndex),
+    /// To the rest of the network.
+    Uplinks,
+}
+
+impl<'a> Receiver<'a> {
+    pub fn id(self) -> InterfaceId {
+        self.interface().map_or(InterfaceId::NONE, |i| i.id)
+    }
+
+    pub fn interface(self) -> Option<&'a Interface> {
+        match self {
+            Receiver::Local(interface, _) => Some(interface),
+            Receiver::Uplinks => None,
+        }
+    }
+}
+
+impl<'a> Turn<'_, 'a> {
+    /// The receiver of a packet by its destination MAC.
+    pub(super) fn receiver(&self, work: &Work<'_>) -> Result<Receiver<'a>, Refused> {
+        let link = &work.link;
+        let Some(interface) = self.snapshot.interfaces.by_mac(link.vpc, link.destination) else {
+            return self.uplinks(link);
+        };
+        let Some(port) = interface.port else { return self.uplinks(link) };
+        if interface.id == link.sender_id() {
+            return Err(Refused(DropReason::Hairpin, interface.id));
+        }
+        if !interface.may_receive_for(work.ip.dst) {
+            return Err(Refused(DropReason::DestinationCheck, interface.id));
+        }
+        Ok(Receiver::Local(interface, port))
+    }
+
+    /// The uplinks as receiver: of what an interface sends, if there are any.
+    pub(super) fn uplinks(&self, link: &Link<'_>) -> Result<Receiver<'a>, Refused> {
+        let reachable = self.snapshot.vpc(link.vpc).is_some_and(|vpc| !vpc.uplinks.is_empty());
+        if link.sender.is_some() && reachable {
+            Ok(Receiver::Uplinks)
+        } else {
+            Err(Refused(DropReason::NoDestination, link.sender_id()))
+        }
+    }
+
+    /// The receiver of a packet by its connection, if that still holds: both
+    /// ends are the interfaces they were when it was opened.
+    #[inline]
+    pub(super) fn recorded_receiver(
+        &self,
+        work: &Work<'_>,
+        side: Side,
+        entry: &Entry,
+    ) -> Option<Receiver<'a>> {
+        if entry.end(side) != work.link.sender_id() {
+            return None;
+        }
+        let recorded = entry.end(side.other());
+        if recorded.is_some() {
+            let interface = self.snapshot.interfaces.get(recorded)?;
+            let same = interface.mac == work.link.destination && interface.may_receive_for(work.ip.dst);
+            return interface.port.filter(|_| same).map(|port| Receiver::Local(interface, port));
+        }
+        // The MAC may have become a local interface's since.
+        self.receiver(work).ok().filter(|r| !r.id().is_some())
+    }
+
+    /// The last stage: the way out of a packet that passed.
+    pub(super) fn forward(&mut self, link: &Link<'_>, passed: &Passed<'_>) {
+        let outcome = match passed.receiver {
+            Receiver::Local(interface, port) => {
+                self.engine.counters.delivered(interface.id, link.bytes);
+                Some(Outcome::Send(deliver(link.tagged, interface.id, port)))
+            }
+            Receiver::Uplinks => self.out.flood(uplink_deliveries(self.snapshot, link)),
+        };
+        match outcome {
+            Some(outcome) => {
+                self.engine.counters.pass(passed.class, link.sender_id(), link.bytes);
+                self.out.set(link.index, outcome);
+            }
+            None => self.refuse(link, Refused(DropReason::NoDestination, link.sender_id())),
+        }
+    }
+}
+
+/// The copy for a local interface, whose port carries no tags.
+pub(super) fn deliver(tagged: bool, receiver: InterfaceId, port: PortIndex) -> Delivery {
+    let vlan = if tagged { VlanEdit::Strip } else { VlanEdit::Keep };
+    Delivery { port, vlan, receiver }
+}
+
+/// The copies for the VPC's uplinks: none for what came by one, so that no
+/// packet circles between them.
+pub(super) fn uplink_deliveries<'s>(
+    snapshot: &'s Snapshot,
+    link: &Link<'_>,
+) -> impl Iterator<Item = Delivery> + use<'s> {
+    let uplinks = match snapshot.vpc(link.vpc) {
+        Some(vpc) if link.sender.is_some() => &vpc.uplinks[..],
+        _ => &[],
+    };
+    uplinks.iter().map(|&(port, tag)| Delivery {
+        port,
+        vlan: tag.map_or(VlanEdit::Keep, VlanEdit::Push),
+        receiver: InterfaceId::NONE,
+    })
+}

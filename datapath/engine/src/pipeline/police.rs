@@ -1,0 +1,284 @@
+//! What the rules say of packets that no connection settles: the sender's
+//! outbound rules, then the receiver's inbound rules (D21).
+
+use super::forward::Receiver;
+use super::track::timeouts;
+use super::{PassClass, Passed, Refused, Turn, Work};
+use crate::addr::{Addr, Family};
+use crate::conntrack::{Entry, Slot};
+use crate::flow::{FlowHash, FlowKey, Side};
+use crate::forward::Interface;
+use crate::ids::{InterfaceId, VpcIndex};
+use crate::packet::{IcmpError, Ip, TcpFlags, Transport};
+use crate::policy::{Direction, Query, Service};
+use crate::verdict::{DropReason, Judgement};
+
+/// How a packet stands with one of its two ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// That end is not on this switch: nothing to ask.
+    Absent,
+    /// The end tracks the flow.
+    ByState,
+    /// The end's rules permit it, and the flow is tracked from now on.
+    Tracked,
+    /// The end's rules permit it on each packet.
+    Untracked,
+    /// The end refuses it.
+    Refused(DropReason),
+}
+
+/// What a packet asks of rules, whichever end is asked.
+pub(super) struct Question {
+    vpc: VpcIndex,
+    family: Family,
+    service: Service,
+    /// TCP and UDP: the service that a reply would be for.
+    reply: Option<Service>,
+    /// A TCP segment that does not open a connection.
+    mid_stream: bool,
+}
+
+impl Question {
+    pub fn of(vpc: VpcIndex, ip: &Ip) -> Question {
+        let family = ip.src.family();
+        let service = |port| Service::new(family, ip.protocol, port);
+        let (port, reply, mid_stream) = match ip.transport {
+            Transport::Tcp(tcp) => (tcp.dst_port, Some(service(tcp.src_port)), !opens(tcp.flags)),
+            Transport::Udp(udp) => (udp.dst_port, Some(service(udp.src_port)), false),
+            Transport::Query(q) => (icmp_port(q.icmp_type, q.code), None, false),
+            Transport::Error(e) => (icmp_port(e.icmp_type, e.code), None, false),
+            Transport::Icmp { icmp_type, code } => (icmp_port(icmp_type, code), None, false),
+            Transport::NeighbourDiscovery(_) | Transport::Fragment(_) | Transport::Other => (0, None, false),
+        };
+        Question { vpc, family, service: service(port), reply, mid_stream }
+    }
+
+    /// The packet that an ICMP error quotes, as a question.
+    fn quoted(vpc: VpcIndex, error: &IcmpError) -> Question {
+        let quoted = &error.quoted;
+        let family = quoted.src.family();
+        let service = |port| Service::new(family, quoted.protocol, port);
+        let reply = Some(service(quoted.src_port));
+        Question { vpc, family, service: service(quoted.dst_port), reply, mid_stream: true }
+    }
+
+    pub fn query(&self, remote: Addr) -> Query {
+        Query { vpc: self.vpc, family: self.family, service: self.service, reply_service: self.reply, remote }
+    }
+}
+
+/// SYN alone: the first segment of a connection.
+fn opens(flags: TcpFlags) -> bool {
+    flags.contains(TcpFlags::SYN) && !flags.intersects(TcpFlags::ACK | TcpFlags::RST | TcpFlags::FIN)
+}
+
+fn icmp_port(icmp_type: u8, code: u8) -> u16 {
+    u16::from_be_bytes([icmp_type, code])
+}
+
+impl<'a> Turn<'_, 'a> {
+    /// The verdict on a packet that no connection settles.
+    pub(super) fn police(
+        &mut self,
+        work: &Work<'a>,
+        key: &FlowKey,
+        hash: FlowHash,
+        side: Side,
+    ) -> Result<Passed<'a>, Refused> {
+        self.check_uplink_source(work)?;
+        let receiver = self.receiver(work)?;
+        if self.is_exempt_dhcp(work, receiver) {
+            self.spend(&work.link)?;
+            return Ok(Passed { class: PassClass::Exempt, receiver });
+        }
+        // Looked up again: a packet before this one in the burst may have opened the flow.
+        let slot = self.engine.table.lookup(self.now, hash, key);
+        if let Transport::Error(error) = &work.ip.transport {
+            return self.related(work, error, side, slot, receiver);
+        }
+        let entry = slot
+            .map(|slot| self.engine.table.entry(slot))
+            .filter(|entry| Self::is_between(entry, side, work, receiver));
+        let tracks = |side| entry.is_some_and(|e| e.is_tracked(side));
+
+        let question = Question::of(work.link.vpc, &work.ip);
+        let (sender, other) = (work.link.sender, receiver.interface());
+        let outbound = self.standing(sender, tracks(side), Direction::Outbound, &question, work.ip.dst);
+        if let Standing::Refused(reason) = outbound {
+            return Err(Refused(reason, work.link.sender_id()));
+        }
+        let inbound = self.standing(other, tracks(side.other()), Direction::Inbound, &question, work.ip.src);
+
+        let (known, matches) = (slot, entry.is_some());
+        let new = [(outbound, side), (inbound, side.other())];
+        let remembered = if new.iter().any(|(standing, _)| *standing == Standing::Tracked) {
+            self.remember(work, key, hash, side, known, matches, receiver, new)
+        } else if let Some(slot) = known.filter(|_| matches) {
+            self.advance(work, side, slot, receiver).map(|()| false)
+        } else {
+            Ok(false)
+        };
+        // The receiver's refusal is reported first; the sender's side is tracked all the same (D24).
+        if let Standing::Refused(reason) = inbound {
+            return Err(Refused(reason, receiver.id()));
+        }
+        let class = match remembered? {
+            true => PassClass::NewTracked,
+            false if outbound == Standing::ByState || inbound == Standing::ByState => PassClass::Established,
+            false => PassClass::Untracked,
+        };
+        Ok(Passed { class, receiver })
+    }
+
+    /// How a packet stands with one end.
+    fn standing(
+        &self,
+        end: Option<&Interface>,
+        tracks: bool,
+        direction: Direction,
+        question: &Question,
+        remote: Addr,
+    ) -> Standing {
+        let Some(interface) = end else { return Standing::Absent };
+        if tracks {
+            return Standing::ByState;
+        }
+        let refusal = match direction {
+            Direction::Outbound => DropReason::OutboundDenied,
+            Direction::Inbound => DropReason::InboundDenied,
+        };
+        match interface.policy.judge(&self.snapshot.tables, direction, &question.query(remote)) {
+            Judgement::Denied => Standing::Refused(refusal),
+            Judgement::Untracked => Standing::Untracked,
+            // An open rule of the other direction is gone, and this may be the
+            // answer to what it let in: it must not bring the flow back (S45).
+            Judgement::Tracked if question.mid_stream && answers_revoked(interface, direction, question) => {
+                Standing::Refused(DropReason::RuleRevoked)
+            }
+            Judgement::Tracked => Standing::Tracked,
+        }
+    }
+
+    /// Tracks the flow at the ends that asked for it. False if this packet
+    /// opens no connection (a TCP reset or FIN).
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the facts of one packet; a struct of them would have one use"
+    )]
+    fn remember(
+        &mut self,
+        work: &Work<'a>,
+        key: &FlowKey,
+        hash: FlowHash,
+        side: Side,
+        slot: Option<Slot>,
+        matches: bool,
+        receiver: Receiver<'a>,
+        ends: [(Standing, Side); 2],
+    ) -> Result<bool, Refused> {
+        let newly = ends.into_iter().filter(|(standing, _)| *standing == Standing::Tracked);
+        if let Some(slot) = slot.filter(|_| matches) {
+            let entry = self.engine.table.entry_mut(slot);
+            newly.for_each(|(_, side)| entry.set_tracked(side));
+            return self.advance(work, side, slot, receiver).map(|()| true);
+        }
+        let timeouts = timeouts(true, work.link.sender, receiver.interface());
+        let Some(mut entry) = Entry::open(*key, side, &work.ip, self.now, timeouts) else {
+            return Ok(false);
+        };
+        entry.set_end(side, work.link.sender_id());
+        entry.set_end(side.other(), receiver.id());
+        newly.for_each(|(_, side)| entry.set_tracked(side));
+        match slot {
+            // The same endpoints, but an address has moved to another interface since.
+            Some(slot) => self.engine.table.replace(slot, entry),
+            None => {
+                let at = if entry.is_tracked(side) { work.link.sender_id() } else { receiver.id() };
+                self.engine
+                    .table
+                    .insert(self.now, hash, entry)
+                    .map_err(|_| Refused(DropReason::ConntrackFull, at))?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The verdict on an ICMP error (D17): it passes an end that tracks the flow
+    /// it quotes, or whose rules permit the quoted packet on each packet, or
+    /// whose rules permit the error itself. It never refreshes a connection.
+    fn related(
+        &mut self,
+        work: &Work<'a>,
+        error: &IcmpError,
+        side: Side,
+        slot: Option<Slot>,
+        receiver: Receiver<'a>,
+    ) -> Result<Passed<'a>, Refused> {
+        let quoted = &error.quoted;
+        if quoted.src != work.ip.dst {
+            return Err(Refused(DropReason::UnrelatedError, work.link.sender_id()));
+        }
+        let entry = slot.map(|slot| self.engine.table.entry(slot));
+        // `side` sent the quoted packet, so the error goes to it.
+        let tracks = |side, end: InterfaceId| entry.is_some_and(|e| e.end(side) == end && e.is_tracked(side));
+        let about = Question::quoted(work.link.vpc, error);
+        let plain = Question::of(work.link.vpc, &work.ip);
+        let mut class = PassClass::Related;
+        let ends = [
+            (
+                work.link.sender,
+                side.other(),
+                Direction::Outbound,
+                work.ip.dst,
+                quoted.src,
+                DropReason::OutboundDenied,
+            ),
+            (
+                receiver.interface(),
+                side,
+                Direction::Inbound,
+                work.ip.src,
+                quoted.dst,
+                DropReason::InboundDenied,
+            ),
+        ];
+        for (end, side, direction, remote, quoted_remote, refusal) in ends {
+            let Some(interface) = end else { continue };
+            let judge = |direction, question: &Question, remote| {
+                interface.policy.judge(&self.snapshot.tables, direction, &question.query(remote))
+            };
+            let related = tracks(side, interface.id)
+                || judge(direction.other(), &about, quoted_remote) == Judgement::Untracked;
+            if !related {
+                if judge(direction, &plain, remote) == Judgement::Denied {
+                    return Err(Refused(refusal, interface.id));
+                }
+                class = PassClass::Untracked;
+            }
+        }
+        Ok(Passed { class, receiver })
+    }
+
+    /// What an uplink brings may not come from an interface of this switch.
+    pub(super) fn check_uplink_source(&self, work: &Work<'_>) -> Result<(), Refused> {
+        let link = &work.link;
+        let here = |i: Option<&Interface>| i.is_some_and(|i| i.port.is_some());
+        if link.sender.is_some() {
+            Ok(())
+        } else if here(self.snapshot.interfaces.by_mac(link.vpc, link.source)) {
+            Err(Refused(DropReason::SpoofedMac, InterfaceId::NONE))
+        } else if here(self.snapshot.interfaces.by_address(link.vpc, work.ip.src)) {
+            Err(Refused(DropReason::SpoofedAddress, InterfaceId::NONE))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Whether a packet in `direction` may be the answer to a flow whose open rule
+/// in the other direction was removed.
+fn answers_revoked(interface: &Interface, direction: Direction, question: &Question) -> bool {
+    let (Some(revoked), Some(reply)) = (&interface.revoked, question.reply) else { return false };
+    revoked.any[direction.other() as usize][question.family as usize].contains(reply)
+}

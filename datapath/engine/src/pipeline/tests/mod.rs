@@ -1,0 +1,10 @@
+//! The pipeline over real frames: every allowed case beside its nearest denied
+//! neighbours, and every counter that moved.
+
+mod local;
+mod neighbours;
+mod spoofing;
+mod state;
+mod steering;
+mod uplink;
+mod world;

@@ -1,0 +1,194 @@
+//! A small switch: interfaces a (port 0), b (port 1) and c (port 2), and an
+//! uplink (port 3), in one VPC.
+
+use std::sync::Arc;
+
+use super::super::*;
+use crate::addr::Family;
+use crate::addr::Prefix;
+use crate::conntrack::Timeouts;
+use crate::forward::{Addresses, Delivery, Interfaces, PortRole, Uplink, VlanEdit, Vpc};
+use crate::packet::build::{ip, mac};
+use crate::policy::{Direction, DirectionRules, Policy, Revoked, ServiceSet};
+use crate::verdict::DropReason;
+
+pub const A: usize = 0;
+pub const B: usize = 1;
+pub const C: usize = 2;
+pub const UPLINK: PortIndex = PortIndex(3);
+
+/// All protocols, or ports of one, open to every address of both families.
+#[derive(Clone, Copy)]
+pub enum Open {
+    All,
+    Ports(u8, u16, u16),
+    Icmp,
+}
+
+/// The rules of one direction: what is open to everyone.
+pub fn rules(open: &[Open]) -> DirectionRules {
+    let mut rules = DirectionRules::default();
+    for (family, icmp) in [(Family::V4, 1), (Family::V6, 58)] {
+        for rule in open {
+            let services = match *rule {
+                Open::All => ServiceSet::all(),
+                Open::Ports(protocol, low, high) => ServiceSet::ports(protocol, low, high),
+                Open::Icmp => ServiceSet::icmp(icmp, None, None),
+            };
+            rules.permit_everyone(family, &services);
+        }
+    }
+    rules
+}
+
+pub struct World {
+    pub pipeline: Pipeline,
+    pub interfaces: Vec<Interface>,
+    pub uplink: Option<Uplink>,
+    pub generation: u64,
+    pub now: Tick,
+    pub out: Outcomes,
+}
+
+impl World {
+    /// Nothing is permitted anywhere.
+    pub fn new() -> World {
+        World::with(WorkerIndex(0), 1, 1000)
+    }
+
+    pub fn with(worker: WorkerIndex, workers: u8, capacity: usize) -> World {
+        let interfaces = (0..3u8).map(|n| Interface {
+            id: InterfaceId::new(u32::from(n), 1),
+            vpc: VpcIndex(0),
+            mac: mac(n + 1),
+            port: Some(PortIndex(u16::from(n))),
+            addresses: Addresses::new([
+                Prefix::host(ip(&format!("10.0.0.{}", n + 1))),
+                Prefix::host(ip(&format!("fd00::{}", n + 1))),
+            ]),
+            source_dest_check: true,
+            policy: Arc::new(Policy::new(DirectionRules::default(), DirectionRules::default())),
+            revoked: None,
+            timeouts: Timeouts::DEFAULT,
+        });
+        World {
+            pipeline: Pipeline::new(PipelineConfig {
+                worker,
+                workers,
+                table: TableConfig { capacity },
+                seed: [1, 2, 3, 4],
+                interface_slots: 8,
+                counters: Arc::new(Counters::new(8)),
+            }),
+            interfaces: interfaces.collect(),
+            uplink: Some(Uplink { untagged: Some(VpcIndex(0)), vlans: vec![] }),
+            generation: 1,
+            now: Tick::from_secs(1),
+            out: Outcomes::new(),
+        }
+    }
+
+    /// Opens an interface to everyone, in this way.
+    pub fn open(&mut self, who: usize, inbound: &[Open], outbound: &[Open]) {
+        self.interfaces[who].policy = Arc::new(Policy::new(rules(inbound), rules(outbound)));
+    }
+
+    /// What the compiler leaves when an open inbound rule for these ports goes.
+    pub fn revoke_inbound(&mut self, who: usize, protocol: u8, low: u16, high: u16) {
+        let mut revoked = Revoked::default();
+        for family in [Family::V4, Family::V6] {
+            revoked.any[Direction::Inbound as usize][family as usize] =
+                ServiceSet::ports(protocol, low, high);
+        }
+        self.interfaces[who].revoked = Some(Arc::new(revoked));
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let mut ports = vec![PortRole::Unbound; 5];
+        for interface in &self.interfaces {
+            if let Some(port) = interface.port {
+                ports[usize::from(port.0)] = PortRole::Interface(interface.id);
+            }
+        }
+        let mut vpc = Vpc::default();
+        vpc.local.extend(self.interfaces.iter().filter(|i| i.port.is_some()).map(|i| i.id));
+        if let Some(uplink) = &self.uplink {
+            let tag = uplink.vlans.first().map(|(tag, _)| *tag);
+            vpc.uplinks.push((UPLINK, if uplink.untagged.is_some() { None } else { tag }));
+            ports[usize::from(UPLINK.0)] = PortRole::Uplink(uplink.clone());
+        }
+        Snapshot {
+            generation: self.generation,
+            interfaces: Interfaces::new(self.interfaces.iter().cloned().map(Arc::new)),
+            ports,
+            vpcs: vec![vpc],
+            tables: Default::default(),
+        }
+    }
+
+    /// One frame into a port; what becomes of it.
+    pub fn put(&mut self, port: PortIndex, frame: &[u8]) -> Outcome {
+        self.burst(&[(port, frame, false)]).swap_remove(0)
+    }
+
+    /// Several frames in one burst.
+    pub fn burst(&mut self, frames: &[(PortIndex, &[u8], bool)]) -> Vec<Outcome> {
+        let snapshot = self.snapshot();
+        let arrivals: Vec<_> = frames
+            .iter()
+            .map(|&(port, bytes, steered)| Arrival { frame: Frame::whole(bytes), port, steered })
+            .collect();
+        self.pipeline.run(&snapshot, self.now, &arrivals, &mut (), &mut self.out);
+        (0..arrivals.len()).map(|i| self.out.get(i).clone()).collect()
+    }
+
+    /// A packet from one interface to another, with the MACs they have.
+    pub fn send(&mut self, from: usize, to: usize, packet: &crate::packet::build::Packet) -> Outcome {
+        let (from, to) = (&self.interfaces[from], &self.interfaces[to]);
+        let (port, frame) = (from.port, packet.frame(from.mac, to.mac));
+        self.put(port.unwrap_or(UPLINK), &frame)
+    }
+
+    /// A packet from an interface to a host beyond the uplink, and back.
+    pub fn send_out(&mut self, from: usize, packet: &crate::packet::build::Packet) -> Outcome {
+        let from = &self.interfaces[from];
+        let (port, frame) = (from.port.unwrap(), packet.frame(from.mac, mac(99)));
+        self.put(port, &frame)
+    }
+
+    /// A packet from beyond the uplink.
+    pub fn send_in(&mut self, to: usize, packet: &crate::packet::build::Packet) -> Outcome {
+        let frame = packet.frame(mac(99), self.interfaces[to].mac);
+        self.put(UPLINK, &frame)
+    }
+
+    pub fn connections(&self) -> usize {
+        self.pipeline.table().len()
+    }
+
+    pub fn passed(&self, class: PassClass) -> u64 {
+        self.pipeline.counters().passed(class)
+    }
+
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.pipeline.counters().drops.get(reason)
+    }
+
+    pub fn at(&self, who: usize) -> &InterfaceCounters {
+        self.pipeline.counters().interface(self.interfaces[who].id).unwrap()
+    }
+}
+
+/// Where a packet for this interface goes.
+pub fn to(who: usize) -> Outcome {
+    Outcome::Send(Delivery {
+        port: PortIndex(who as u16),
+        vlan: VlanEdit::Keep,
+        receiver: InterfaceId::new(who as u32, 1),
+    })
+}
+
+/// Where a packet for the rest of the network goes.
+pub fn out() -> Outcome {
+    Outcome::Send(Delivery { port: UPLINK, vlan: VlanEdit::Keep, receiver: InterfaceId::NONE })
+}

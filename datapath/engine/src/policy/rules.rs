@@ -1,0 +1,172 @@
+use hashbrown::HashMap;
+
+use super::Tables;
+use super::service::{Service, ServiceSet, contains};
+use crate::addr::{Addr, Family};
+use crate::ids::VpcIndex;
+use crate::verdict::Judgement;
+
+/// Which of a group's two rule sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Direction {
+    /// Towards the interface.
+    Inbound = 0,
+    /// Leaving the interface.
+    Outbound = 1,
+}
+
+impl Direction {
+    /// The opposite one.
+    #[inline]
+    pub const fn other(self) -> Direction {
+        match self {
+            Direction::Inbound => Direction::Outbound,
+            Direction::Outbound => Direction::Inbound,
+        }
+    }
+}
+
+/// What a rule names as source or destination, interned: a group, a CIDR block
+/// or a prefix list. Stable over generations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId(pub u32);
+
+/// The rules of one direction of a set of groups, gathered one by one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DirectionRules {
+    /// Services of 0.0.0.0/0 and of ::/0 rules.
+    any: [ServiceSet; 2],
+    /// By family: whether one such rule is for all ports of TCP, of UDP.
+    open: [[bool; 2]; 2],
+    rows: HashMap<SourceId, ServiceSet>,
+}
+
+impl DirectionRules {
+    /// A rule for every address of a family: 0.0.0.0/0 or ::/0, literally (D11).
+    pub fn permit_everyone(&mut self, family: Family, services: &ServiceSet) {
+        let any = &mut self.any[family as usize];
+        *any = any.union(services);
+        for (open, protocol) in self.open[family as usize].iter_mut().zip([6, 17]) {
+            *open |= services.covers(&ServiceSet::protocol(protocol));
+        }
+    }
+
+    /// A rule for one source.
+    pub fn permit(&mut self, source: SourceId, services: &ServiceSet) {
+        let row = self.rows.entry(source).or_default();
+        *row = row.union(services);
+    }
+
+    /// What is open to every address of a family.
+    pub fn open_to_everyone(&self, family: Family) -> &ServiceSet {
+        &self.any[family as usize]
+    }
+}
+
+/// One direction, ready to be asked.
+#[derive(Debug)]
+struct Plane {
+    any: [ServiceSet; 2],
+    open: [[bool; 2]; 2],
+    /// Where in `ranges` the services of a source lie.
+    rows: HashMap<SourceId, (u32, u32)>,
+    ranges: Box<[(u32, u32)]>,
+}
+
+impl Plane {
+    fn new(rules: DirectionRules) -> Plane {
+        let mut ranges = Vec::new();
+        let rows = rules.rows.iter().map(|(source, services)| {
+            let start = ranges.len() as u32;
+            ranges.extend_from_slice(services.ranges());
+            (*source, (start, ranges.len() as u32))
+        });
+        let rows = rows.collect();
+        Plane { any: rules.any, open: rules.open, rows, ranges: ranges.into() }
+    }
+
+    /// Whether one rule for everyone is for all ports of this service's protocol.
+    #[inline]
+    fn is_open(&self, family: Family, service: Service) -> bool {
+        service.open_class().is_some_and(|class| self.open[family as usize][class])
+    }
+
+    #[inline]
+    fn permits_everyone(&self, family: Family, service: Service) -> bool {
+        self.any[family as usize].contains(service)
+    }
+
+    #[inline]
+    fn permits(&self, source: SourceId, service: Service) -> bool {
+        self.rows
+            .get(&source)
+            .is_some_and(|&(start, end)| contains(&self.ranges[start as usize..end as usize], service))
+    }
+}
+
+/// What a packet asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// The VPC that the interface is in.
+    pub vpc: VpcIndex,
+    /// The packet's family.
+    pub family: Family,
+    /// What it is for.
+    pub service: Service,
+    /// TCP and UDP: what a reply to it would be for, that is its source port.
+    pub reply_service: Option<Service>,
+    /// The address at the other end.
+    pub remote: Addr,
+}
+
+/// What a set of groups permits. Immutable; interfaces with the same groups share it.
+#[derive(Debug)]
+pub struct Policy {
+    planes: [Plane; 2],
+}
+
+impl Policy {
+    /// From the rules of all groups of the set together.
+    pub fn new(inbound: DirectionRules, outbound: DirectionRules) -> Policy {
+        Policy { planes: [Plane::new(inbound), Plane::new(outbound)] }
+    }
+
+    /// How the rules judge a packet in this direction (S6, S37: any rule suffices).
+    ///
+    /// A flow is untracked (S40, D11) if a rule for everyone permits it and one
+    /// for everyone and all its protocol's ports permits the return. A packet
+    /// does not say which direction opened its flow, so both readings count: the
+    /// class of a flow is the same for its two directions.
+    #[inline]
+    pub fn judge(&self, tables: &Tables, direction: Direction, query: &Query) -> Judgement {
+        let (there, back) = (&self.planes[direction as usize], &self.planes[direction.other() as usize]);
+        let Query { family, service, .. } = *query;
+        let by_everyone = there.permits_everyone(family, service);
+        if by_everyone {
+            let opened_by_this = back.is_open(family, service);
+            let answers = || {
+                there.is_open(family, service)
+                    && query.reply_service.is_some_and(|reply| back.permits_everyone(family, reply))
+            };
+            return if opened_by_this || answers() { Judgement::Untracked } else { Judgement::Tracked };
+        }
+        let permitted = !there.rows.is_empty()
+            && tables.any_source(query.vpc, query.remote, |source| there.permits(source, service));
+        if permitted { Judgement::Tracked } else { Judgement::Denied }
+    }
+
+    /// What is open to every address of a family in this direction.
+    pub fn open_to_everyone(&self, direction: Direction, family: Family) -> &ServiceSet {
+        &self.planes[direction as usize].any[family as usize]
+    }
+}
+
+/// What was open to everyone in an earlier policy of an interface and no longer
+/// is. A segment in mid-stream that would answer such traffic must not bring
+/// its flow back (S45), since the switch keeps no record of untracked flows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revoked {
+    /// By direction of the rule that went, and family.
+    pub any: [[ServiceSet; 2]; 2],
+}

@@ -1,0 +1,40 @@
+//! A compiled policy: all that a worker needs to judge a packet, immutable.
+
+use crate::forward::{Interfaces, PortRole, Vpc};
+use crate::ids::{PortIndex, VpcIndex};
+use crate::policy::Tables;
+
+/// One generation of policy. Built by the control plane, published by pointer
+/// swap; a packet is judged by one snapshot, entirely.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Its number, from 1. 0 is the closed switch that has no policy yet (D29).
+    pub generation: u64,
+    /// The interfaces.
+    pub interfaces: Interfaces,
+    /// The role of each port, by [`PortIndex`]; ports beyond are unbound.
+    pub ports: Vec<PortRole>,
+    /// The VPCs, by [`VpcIndex`].
+    pub vpcs: Vec<Vpc>,
+    /// Who a remote address is.
+    pub tables: Tables,
+}
+
+impl Snapshot {
+    /// The snapshot of a switch without a policy: nothing passes.
+    pub fn closed() -> Snapshot {
+        Snapshot::default()
+    }
+
+    /// What this port is for.
+    #[inline]
+    pub fn port(&self, port: PortIndex) -> &PortRole {
+        self.ports.get(port.0 as usize).unwrap_or(&PortRole::Unbound)
+    }
+
+    /// The VPC of this index, if the snapshot has it.
+    #[inline]
+    pub fn vpc(&self, vpc: VpcIndex) -> Option<&Vpc> {
+        self.vpcs.get(vpc.0 as usize)
+    }
+}
