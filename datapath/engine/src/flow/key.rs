@@ -139,3 +139,125 @@ impl fmt::Debug for FlowKey {
         write!(f, "{low} {low_port} <-> {high} {high_port} protocol {protocol} vpc {vpc}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::build::{Packet, ip, mac};
+    use crate::packet::{Body, Frame, parse};
+    use proptest::prelude::*;
+
+    const VPC: VpcIndex = VpcIndex(7);
+
+    fn flow(packet: &Packet) -> Option<(FlowKey, Side)> {
+        let frame = packet.frame(mac(1), mac(2));
+        match parse(Frame::whole(&frame)).unwrap().body {
+            Body::Ip(ip) => FlowKey::of(VPC, &ip),
+            Body::Arp(arp) => panic!("{arp:?}"),
+        }
+    }
+
+    fn same_flow(there: &Packet, back: &Packet) {
+        let ((key, side), (key_back, side_back)) = (flow(there).unwrap(), flow(back).unwrap());
+        assert_eq!(key, key_back);
+        assert_eq!(side.other(), side_back);
+    }
+
+    #[test]
+    fn both_directions_have_one_key() {
+        for (a, b) in [("10.0.0.1:1000", "10.0.0.2:53"), ("[fd00::2]:53", "[fd00::1]:1000")] {
+            same_flow(&Packet::udp(a, b, b""), &Packet::udp(b, a, b""));
+            let flags = crate::packet::TcpFlags::ACK;
+            same_flow(&Packet::tcp(a, b, flags, 1, 2, b""), &Packet::tcp(b, a, flags, 2, 1, b"x"));
+        }
+        let gre = |a, b| Packet::new(ip(a), ip(b), 47, vec![1, 2, 3]);
+        same_flow(&gre("10.0.0.1", "10.0.0.2"), &gre("10.0.0.2", "10.0.0.1"));
+    }
+
+    #[test]
+    fn a_key_has_the_ends_of_its_packet() {
+        let (key, side) = flow(&Packet::udp("10.0.0.2:53", "10.0.0.1:1000", b"")).unwrap();
+        assert_eq!(side, Side::High);
+        assert_eq!(key.endpoint(Side::Low), (ip("10.0.0.1"), 1000));
+        assert_eq!(key.endpoint(Side::High), (ip("10.0.0.2"), 53));
+        assert_eq!((key.vpc(), key.protocol(), key.family()), (VPC, 17, Family::V4));
+        assert_eq!(format!("{key:?}"), "10.0.0.1 1000 <-> 10.0.0.2 53 protocol 17 vpc 7");
+    }
+
+    #[test]
+    fn a_reply_is_of_its_requests_flow_and_a_request_back_is_not() {
+        for (a, b) in [("10.0.0.1", "10.0.0.2"), ("fd00::2", "fd00::1")] {
+            same_flow(&Packet::ping(a, b, 77), &Packet::pong(b, a, 77));
+            let key = |packet: &Packet| flow(packet).unwrap().0;
+            assert_ne!(key(&Packet::ping(a, b, 77)), key(&Packet::ping(b, a, 77)));
+            assert_ne!(key(&Packet::ping(a, b, 77)), key(&Packet::pong(b, a, 78)));
+            assert_ne!(key(&Packet::ping(a, b, 77)), key(&Packet::pong(a, b, 77)));
+        }
+        let query = |a, b, icmp_type| Packet::icmp(a, b, icmp_type, 0, &[0, 77, 0, 1]);
+        for (ask, answer) in [(8, 0), (13, 14), (15, 16), (17, 18)] {
+            same_flow(&query("10.0.0.1", "10.0.0.2", ask), &query("10.0.0.2", "10.0.0.1", answer));
+            let other_answer = flow(&query("10.0.0.2", "10.0.0.1", (answer + 2) % 20)).unwrap().0;
+            assert_ne!(flow(&query("10.0.0.1", "10.0.0.2", ask)).unwrap().0, other_answer);
+        }
+    }
+
+    #[test]
+    fn one_way_messages_do_not_answer_each_other() {
+        let redirect = |a, b| flow(&Packet::icmp(a, b, 5, 1, &[0; 4])).unwrap().0;
+        assert_ne!(redirect("10.0.0.1", "10.0.0.2"), redirect("10.0.0.2", "10.0.0.1"));
+    }
+
+    #[test]
+    fn an_error_is_of_the_flow_it_quotes() {
+        let udp = Packet::udp("10.0.0.1:1000", "10.0.0.9:53", b"");
+        let six = Packet::udp("[fd00::9]:1000", "[fd00::1]:53", b"");
+        let ping = Packet::ping("10.0.0.9", "10.0.0.1", 7);
+        assert_eq!(flow(&Packet::error_about("192.0.2.1", &udp, 3, 3)), flow(&udp));
+        assert_eq!(flow(&Packet::error_about("fd00::1", &six, 1, 4)), flow(&six));
+        assert_eq!(flow(&Packet::error_about("192.0.2.1", &ping, 11, 0)), flow(&ping));
+    }
+
+    #[test]
+    fn fragments_and_neighbour_discovery_have_no_flow() {
+        for (a, b) in [("10.0.0.1:1000", "10.0.0.2:53"), ("[fd00::1]:1000", "[fd00::2]:53")] {
+            assert_eq!(flow(&Packet::udp(a, b, &[0; 8]).fragment(1, 0, true)), None);
+            assert_eq!(flow(&Packet::udp(a, b, &[0; 8]).fragment(1, 8, false)), None);
+        }
+        assert_eq!(flow(&Packet::nd("fe80::1", "ff02::2", 133, &[0; 4])), None);
+    }
+
+    fn addr() -> impl Strategy<Value = Addr> {
+        prop_oneof![
+            any::<u32>().prop_map(Addr::v4),
+            any::<u128>().prop_map(Addr),
+            (0..4u32).prop_map(Addr::v4)
+        ]
+    }
+
+    fn endpoint() -> impl Strategy<Value = (Addr, u16)> {
+        (addr(), prop_oneof![any::<u16>(), 0..3u16])
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_tells_what_it_was_made_of(
+            vpc in any::<u16>(), protocol in any::<u8>(), src in endpoint(), dst in endpoint()
+        ) {
+            let (key, side) = FlowKey::new(VpcIndex(vpc), protocol, src, dst);
+            prop_assert_eq!((key.endpoint(side), key.endpoint(side.other())), (src, dst));
+            prop_assert_eq!((key.vpc(), key.protocol()), (VpcIndex(vpc), protocol));
+            prop_assert!(key.endpoint(Side::Low) <= key.endpoint(Side::High));
+        }
+
+        #[test]
+        fn keys_are_symmetric(
+            vpc in any::<u16>(), protocol in any::<u8>(), src in endpoint(), dst in endpoint()
+        ) {
+            let (key, side) = FlowKey::new(VpcIndex(vpc), protocol, src, dst);
+            let (back, side_back) = FlowKey::new(VpcIndex(vpc), protocol, dst, src);
+            prop_assume!(src.0.family() == dst.0.family());
+            prop_assert_eq!(key, back);
+            prop_assert_eq!(side == side_back, src == dst);
+        }
+    }
+}

@@ -95,11 +95,13 @@ impl Packet {
         Packet::icmp(src, dst, icmp_type, 0, &[id.to_be_bytes(), [0, 1]].concat())
     }
 
-    /// An ICMP error from `src` to the sender of the packet that it quotes.
+    /// An ICMP error from `src` to the sender of the packet that it quotes: of
+    /// IPv4 the header and eight bytes (RFC 792), of IPv6 up to 512 bytes.
     pub fn error_about(src: &str, about: &Packet, icmp_type: u8, code: u8) -> Packet {
         let quoted = about.ip();
-        let cut = quoted.len().min(if about.src.family() == Family::V4 { 28 } else { 512 });
-        Packet::icmp(src, &about.src.to_string(), icmp_type, code, &[&[0; 4], &quoted[..cut]].concat())
+        let most = if about.src.family() == Family::V4 { 28 + about.options.len() } else { 512 };
+        let body = [&[0; 4], &quoted[..quoted.len().min(most)]].concat();
+        Packet::icmp(src, &about.src.to_string(), icmp_type, code, &body)
     }
 
     /// A neighbour discovery message (hop limit 255); `rest` follows the checksum.

@@ -54,21 +54,17 @@ fn header_length(header: &[u8; HEADER as usize]) -> Option<u32> {
 }
 
 /// Whether the checksum of an IPv4 header is right (RFC 1071). `header` is the
-/// whole header, of an even length.
+/// whole header, which is a multiple of four bytes.
 #[inline]
 pub fn header_checksum_is_right(header: &[u8]) -> bool {
-    // Ones' complement addition does not depend on the size of the words, nor
-    // on their byte order: sum 32 bits at a time, then fold.
-    let (words, tail) = header.as_chunks::<4>();
+    // Ones' complement addition depends neither on the size of the words nor,
+    // as long as the result is only compared with -0, on their byte order.
+    let (words, _) = header.as_chunks::<4>();
     let sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-    let sum = match tail {
-        [a, b] => sum + u64::from(u16::from_ne_bytes([*a, *b])),
-        _ => sum,
-    };
-    // At most 15 words: the carries of the first fold fit its own 16 bits.
-    let folded = (sum >> 48) + (sum >> 32 & 0xffff) + (sum >> 16 & 0xffff) + (sum & 0xffff);
-    let folded = (folded >> 16) + (folded & 0xffff);
-    (folded >> 16) + (folded & 0xffff) == 0xffff
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    (sum >> 16) + (sum & 0xffff) == 0xffff
 }
 
 /// Checks a header with options: that it is at hand, its checksum, and that
