@@ -99,7 +99,7 @@ fn tag_of(hash: FlowHash) -> u16 {
 
 /// The first prime from `n` on.
 fn prime_from(n: usize) -> usize {
-    let is_prime = |n: &usize| (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+    let is_prime = |n: &usize| (2..).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d));
     (n..).find(is_prime).expect("there is a prime between n and 2n")
 }
 
@@ -143,7 +143,7 @@ impl Table {
     #[inline]
     fn home(&self, hash: FlowHash) -> usize {
         // The owner is picked by the topmost bits, so a worker's flows use all its groups.
-        ((hash.0 >> 16 & 0xffff_ffff) * self.groups.len() as u64 >> 32) as usize
+        (((hash.0 >> 16 & 0xffff_ffff) * self.groups.len() as u64) >> 32) as usize
     }
 
     /// The groups a flow may lie in, in the order they are tried. Their number

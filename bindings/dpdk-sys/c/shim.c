@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim.h"
+
+int sgs_errno(void) { return rte_errno; }
+
+uint32_t sgs_lcore_id(void) { return rte_lcore_id(); }
+
+uint64_t sgs_rdtsc(void) { return rte_rdtsc(); }
+
+/* The inline wrappers run the callbacks (capture, replay, latency statistics)
+ * that a direct call of the driver would skip. */
+uint16_t sgs_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t n)
+{
+	return rte_eth_rx_burst(port, queue, mbufs, n);
+}
+
+uint16_t sgs_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t n)
+{
+	return rte_eth_tx_burst(port, queue, mbufs, n);
+}
+
+void sgs_free_bulk(struct rte_mbuf **mbufs, unsigned int n) { rte_pktmbuf_free_bulk(mbufs, n); }
+
+struct rte_mbuf *sgs_alloc(struct rte_mempool *pool) { return rte_pktmbuf_alloc(pool); }
+
+unsigned int sgs_ring_enqueue(struct rte_ring *ring, struct rte_mbuf *const *mbufs, unsigned int n)
+{
+	return rte_ring_sp_enqueue_burst(ring, (void *const *)mbufs, n, NULL);
+}
+
+unsigned int sgs_ring_dequeue(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned int n)
+{
+	return rte_ring_sc_dequeue_burst(ring, (void **)mbufs, n, NULL);
+}
+
+int sgs_rx_queue_setup(uint16_t port, uint16_t queue, uint16_t descriptors, int socket, struct rte_mempool *pool)
+{
+	return rte_eth_rx_queue_setup(port, queue, descriptors, socket, NULL, pool);
+}
+
+int sgs_tx_queue_setup(uint16_t port, uint16_t queue, uint16_t descriptors, int socket)
+{
+	return rte_eth_tx_queue_setup(port, queue, descriptors, socket, NULL);
+}
+
+int sgs_link(uint16_t port, uint32_t *speed, uint8_t *up)
+{
+	struct rte_eth_link link;
+	int rc = rte_eth_link_get_nowait(port, &link);
+	if (rc == 0) {
+		*speed = link.link_speed;
+		*up = link.link_status;
+	}
+	return rc;
+}
+
+#define AT(type, field) { #type "." #field, offsetof(struct type, field) }
+const struct sgs_layout sgs_layouts[] = {
+	{ "rte_mbuf", sizeof(struct rte_mbuf) },
+	AT(rte_mbuf, buf_addr),
+	AT(rte_mbuf, data_off),
+	AT(rte_mbuf, refcnt),
+	AT(rte_mbuf, nb_segs),
+	AT(rte_mbuf, port),
+	AT(rte_mbuf, ol_flags),
+	AT(rte_mbuf, pkt_len),
+	AT(rte_mbuf, data_len),
+	AT(rte_mbuf, buf_len),
+	AT(rte_mbuf, pool),
+	AT(rte_mbuf, next),
+	{ "rte_eth_dev_info", sizeof(struct rte_eth_dev_info) },
+	AT(rte_eth_dev_info, max_rx_queues),
+	AT(rte_eth_dev_info, max_tx_queues),
+	AT(rte_eth_dev_info, rx_offload_capa),
+	AT(rte_eth_dev_info, tx_offload_capa),
+	AT(rte_eth_dev_info, flow_type_rss_offloads),
+	{ "rte_eth_conf", sizeof(struct rte_eth_conf) },
+	AT(rte_eth_conf, rxmode),
+	AT(rte_eth_conf, txmode),
+	{ "rte_eth_stats", sizeof(struct rte_eth_stats) },
+	AT(rte_eth_stats, rx_nombuf),
+};
+const size_t sgs_layouts_count = sizeof(sgs_layouts) / sizeof(sgs_layouts[0]);

@@ -1,0 +1,106 @@
+use std::ops::{Deref, DerefMut};
+
+use arrayvec::ArrayVec;
+
+use crate::Mbuf;
+
+/// The most packets of a burst.
+pub const BURST: usize = 32;
+
+/// Up to 32 packets that their holder owns.
+#[derive(Debug, Default)]
+pub struct Burst(pub(crate) ArrayVec<Mbuf, BURST>);
+
+impl Burst {
+    /// Without packets.
+    pub const fn new() -> Burst {
+        Burst(ArrayVec::new_const())
+    }
+
+    /// Whether no more fit.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.0.is_full()
+    }
+
+    /// Adds a packet.
+    ///
+    /// # Errors
+    /// Gives it back if the burst is full.
+    #[inline]
+    pub fn push(&mut self, mbuf: Mbuf) -> Result<(), Mbuf> {
+        self.0.try_push(mbuf).map_err(|e| e.element())
+    }
+
+    /// Takes out the last packet.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Mbuf> {
+        self.0.pop()
+    }
+
+    /// Takes out all packets in order; those that are not used are freed.
+    #[inline]
+    pub fn drain(&mut self) -> impl Iterator<Item = Mbuf> {
+        self.0.drain(..)
+    }
+
+    /// Frees all packets, in one call.
+    pub fn clear(&mut self) {
+        let count = self.0.len();
+        if count > 0 {
+            // SAFETY: `Mbuf` is a pointer to an mbuf; the burst gives all of them up at once.
+            unsafe {
+                self.0.set_len(0);
+                dpdk_sys::sgs_free_bulk(self.0.as_mut_ptr().cast(), count as u32);
+            }
+        }
+    }
+
+    /// Lets `give` fill the spare places, up to the number that it is told.
+    #[inline]
+    pub(crate) fn fill(&mut self, give: impl FnOnce(*mut *mut dpdk_sys::rte_mbuf, u16) -> usize) -> usize {
+        let spare = self.0.remaining_capacity();
+        // SAFETY: the pointer leads to `spare` places for pointers behind those in use.
+        let given = give(unsafe { self.0.as_mut_ptr().add(self.0.len()) }.cast(), spare as u16);
+        // SAFETY: DPDK has put `given` mbufs there, which are the burst's from now on.
+        unsafe { self.0.set_len(self.0.len() + given.min(spare)) };
+        given
+    }
+
+    /// Lets `take` have packets from the front; those it takes are its own.
+    #[inline]
+    pub(crate) fn give(&mut self, take: impl FnOnce(*mut *mut dpdk_sys::rte_mbuf, u16) -> usize) -> usize {
+        let count = self.0.len();
+        let taken = take(self.0.as_mut_ptr().cast(), count as u16).min(count);
+        let rest = count - taken;
+        // SAFETY: the first `taken` mbufs belong to DPDK now; the others move to the front.
+        unsafe {
+            self.0.set_len(rest);
+            let start = self.0.as_mut_ptr();
+            start.add(taken).copy_to(start, rest);
+        }
+        taken
+    }
+}
+
+impl Deref for Burst {
+    type Target = [Mbuf];
+
+    #[inline]
+    fn deref(&self) -> &[Mbuf] {
+        &self.0
+    }
+}
+
+impl DerefMut for Burst {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [Mbuf] {
+        &mut self.0
+    }
+}
+
+impl Drop for Burst {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

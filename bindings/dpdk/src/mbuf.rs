@@ -1,0 +1,165 @@
+use std::fmt;
+use std::ptr::NonNull;
+use std::slice;
+
+use dpdk_sys::rte_mbuf;
+
+use crate::Mempool;
+
+/// A packet in a buffer of its pool, in one or more segments. Freed when dropped.
+#[repr(transparent)]
+pub struct Mbuf(NonNull<rte_mbuf>);
+
+// SAFETY: an mbuf belongs to one owner at a time, and freeing works on any thread.
+unsafe impl Send for Mbuf {}
+
+impl Drop for Mbuf {
+    fn drop(&mut self) {
+        // SAFETY: the mbuf is owned, and not used again.
+        unsafe { dpdk_sys::sgs_free_bulk(&mut self.0.as_ptr(), 1) };
+    }
+}
+
+impl fmt::Debug for Mbuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mbuf({} bytes from port {})", self.total_len(), self.port())
+    }
+}
+
+impl Mbuf {
+    /// An empty packet; `None` if the pool has no mbuf left.
+    pub fn alloc(pool: &Mempool) -> Option<Mbuf> {
+        // SAFETY: the pool is valid.
+        NonNull::new(unsafe { dpdk_sys::sgs_alloc(pool.raw()) }).map(Mbuf)
+    }
+
+    /// A packet with these bytes; `None` if the pool has no mbuf left or the
+    /// bytes do not fit one.
+    pub fn from_bytes(pool: &Mempool, bytes: &[u8]) -> Option<Mbuf> {
+        let mut mbuf = Mbuf::alloc(pool)?;
+        mbuf.append(bytes.len())?.copy_from_slice(bytes);
+        Some(mbuf)
+    }
+
+    /// A copy of all segments, from the same pool or another; `None` if it has
+    /// no mbuf left.
+    pub fn copy(&self, pool: &Mempool) -> Option<Mbuf> {
+        // SAFETY: both are valid; the copy is a new mbuf.
+        let raw = unsafe { dpdk_sys::rte_pktmbuf_copy(self.0.as_ptr(), pool.raw(), 0, u32::MAX) };
+        NonNull::new(raw).map(Mbuf)
+    }
+
+    #[inline]
+    fn raw(&self) -> &rte_mbuf {
+        // SAFETY: owned and valid.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline]
+    fn raw_mut(&mut self) -> &mut rte_mbuf {
+        // SAFETY: owned and valid.
+        unsafe { self.0.as_mut() }
+    }
+
+    /// The bytes of the first segment.
+    #[inline]
+    pub fn data(&self) -> &[u8] {
+        let raw = self.raw();
+        // SAFETY: DPDK keeps data_off + data_len within the segment's buffer.
+        unsafe {
+            slice::from_raw_parts(raw.buf_addr.cast::<u8>().add(raw.data_off.into()), raw.data_len.into())
+        }
+    }
+
+    /// The bytes of the first segment, to be changed; `None` if another mbuf
+    /// shares the buffer.
+    #[inline]
+    pub fn data_mut(&mut self) -> Option<&mut [u8]> {
+        let raw = self.raw();
+        if raw.refcnt != 1 {
+            return None;
+        }
+        // SAFETY: as in `data`, and no other mbuf refers to the buffer.
+        Some(unsafe {
+            slice::from_raw_parts_mut(raw.buf_addr.cast::<u8>().add(raw.data_off.into()), raw.data_len.into())
+        })
+    }
+
+    /// Bytes of the whole packet, all segments together.
+    #[inline]
+    pub fn total_len(&self) -> u32 {
+        self.raw().pkt_len
+    }
+
+    /// How many segments it has.
+    #[inline]
+    pub fn segments(&self) -> u16 {
+        self.raw().nb_segs
+    }
+
+    /// The number of the port it was received on, where the driver sets one, or
+    /// whatever was set since.
+    #[inline]
+    pub fn port(&self) -> u16 {
+        self.raw().port
+    }
+
+    /// Notes another number in its place, to tell who takes it off a ring.
+    #[inline]
+    pub fn set_port(&mut self, port: u16) {
+        self.raw_mut().port = port;
+    }
+
+    /// Asks the cache for the first line of its data.
+    #[inline]
+    pub fn prefetch(&self) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let raw = self.raw();
+        let data = raw.buf_addr.cast::<i8>().wrapping_add(raw.data_off.into());
+        // SAFETY: a prefetch reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(data) };
+    }
+
+    /// Makes room of `n` bytes in front and returns the first segment; `None`,
+    /// and nothing changes, if the headroom is smaller or the buffer is shared.
+    pub fn prepend(&mut self, n: u16) -> Option<&mut [u8]> {
+        let raw = self.raw_mut();
+        let longer = raw.data_len.checked_add(n)?;
+        if raw.refcnt != 1 || raw.data_off < n {
+            return None;
+        }
+        raw.data_off -= n;
+        raw.data_len = longer;
+        raw.pkt_len += u32::from(n);
+        self.data_mut()
+    }
+
+    /// Takes `n` bytes off the front; false, and nothing changes, if the first
+    /// segment has fewer.
+    #[must_use]
+    pub fn adj(&mut self, n: u16) -> bool {
+        let raw = self.raw_mut();
+        if raw.data_len < n {
+            return false;
+        }
+        raw.data_off += n;
+        raw.data_len -= n;
+        raw.pkt_len -= u32::from(n);
+        true
+    }
+
+    /// Adds `n` bytes at the end of a packet of one segment and returns them;
+    /// `None`, and nothing changes, if they do not fit. What they hold is left
+    /// over from the buffer's last use.
+    pub fn append(&mut self, n: usize) -> Option<&mut [u8]> {
+        let raw = self.raw_mut();
+        let used = usize::from(raw.data_off) + usize::from(raw.data_len);
+        if raw.refcnt != 1 || raw.nb_segs != 1 || n > usize::from(raw.buf_len) - used {
+            return None;
+        }
+        let start = raw.data_len.into();
+        raw.data_len += n as u16;
+        raw.pkt_len += n as u32;
+        self.data_mut().map(|data| &mut data[start..])
+    }
+}

@@ -1,0 +1,41 @@
+use std::sync::Arc;
+
+use crate::Burst;
+use crate::port::Opened;
+
+/// A receive queue of a started port. One thread polls it at a time.
+#[derive(Debug)]
+pub struct RxQueue {
+    pub(crate) port: Arc<Opened>,
+    pub(crate) queue: u16,
+}
+
+/// A transmit queue of a started port. One thread sends by it at a time.
+#[derive(Debug)]
+pub struct TxQueue {
+    pub(crate) port: Arc<Opened>,
+    pub(crate) queue: u16,
+}
+
+impl RxQueue {
+    /// Adds received packets to the burst, as many as there are and fit.
+    /// Returns how many.
+    #[inline]
+    pub fn receive(&mut self, burst: &mut Burst) -> usize {
+        let (port, queue) = (self.port.id(), self.queue);
+        // SAFETY: the port is started as long as its queues live, and `&mut self`
+        // keeps other threads off the queue.
+        burst.fill(|mbufs, n| unsafe { dpdk_sys::sgs_rx_burst(port, queue, mbufs, n) }.into())
+    }
+}
+
+impl TxQueue {
+    /// Hands packets to the port, which frees them when they are out. Those that
+    /// it does not take stay in the burst, at the front. Returns how many it took.
+    #[inline]
+    pub fn send(&mut self, burst: &mut Burst) -> usize {
+        let (port, queue) = (self.port.id(), self.queue);
+        // SAFETY: as in `receive`.
+        burst.give(|mbufs, n| unsafe { dpdk_sys::sgs_tx_burst(port, queue, mbufs, n) }.into())
+    }
+}
