@@ -15,13 +15,13 @@ pub(super) fn check(ip: &Ip) -> Result<(), DropReason> {
 }
 
 /// Whether a host that has an address may send from `src` to `dst`, of one family.
-#[inline]
+#[inline(always)]
 pub(super) fn acceptable(src: Addr, dst: Addr) -> bool {
     src != dst && !is_special(src) && !src.is_group() && !is_special(dst)
 }
 
 /// Never on a wire: 0/8 ("this network") and 127/8, `::` and `::1`.
-#[inline]
+#[inline(always)]
 fn is_special(addr: Addr) -> bool {
     match addr.family() {
         Family::V4 => matches!(addr.0 as u32 >> 24, 0 | 127),

@@ -11,8 +11,30 @@ const HEADER: u32 = 20;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET: u16 = 0x1fff;
 
+/// Reads a plain packet: TCP or UDP, no options, no fragment, nothing wrong.
+/// `None` for every other, which [`parse`] will tell.
+#[inline(always)]
+pub(super) fn parse_plain(frame: Frame<'_>) -> Option<Ip> {
+    let header: &[u8; HEADER as usize] = frame.header().ok()?;
+    let is_plain = header[0] == 0x45
+        && be16(header, 6) & (MORE_FRAGMENTS | OFFSET) == 0
+        && header_checksum_is_right(header);
+    if !is_plain {
+        return None;
+    }
+    let rest = frame.limit(be16(header, 2).into()).ok()?.skip(HEADER).ok()?;
+    let (src, dst) = (Addr::v4(be32(header, 12)), Addr::v4(be32(header, 16)));
+    let transport = transport::parse_plain(header[9], rest)?;
+    address::acceptable(src, dst).then_some(Ip {
+        src,
+        dst,
+        protocol: header[9],
+        hop_limit: header[8],
+        transport,
+    })
+}
+
 /// Reads an IPv4 packet that begins where `frame` does and may end before it.
-#[inline]
 pub(super) fn parse(frame: Frame<'_>) -> Result<Ip, DropReason> {
     let header: &[u8; HEADER as usize] = frame.header()?;
     let header_length = header_length(header).ok_or(DropReason::MalformedHeader)?;
@@ -57,14 +79,11 @@ fn header_length(header: &[u8; HEADER as usize]) -> Option<u32> {
 /// whole header, which is a multiple of four bytes.
 #[inline]
 pub fn header_checksum_is_right(header: &[u8]) -> bool {
-    // Ones' complement addition depends neither on the size of the words nor,
-    // as long as the result is only compared with -0, on their byte order.
+    // The ones' complement sum of 16-bit words is the sum modulo 0xffff, of
+    // which 0x10000 leaves 1: larger words can be added, in any byte order.
     let (words, _) = header.as_chunks::<4>();
     let sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    (sum >> 16) + (sum & 0xffff) == 0xffff
+    sum != 0 && sum.is_multiple_of(0xffff)
 }
 
 /// Checks a header with options: that it is at hand, its checksum, and that

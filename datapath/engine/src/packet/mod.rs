@@ -100,33 +100,94 @@ pub struct Ip {
 ///
 /// The error is the reason to drop the frame for. A frame may be longer than
 /// its IP packet (Ethernet padding), never shorter.
-#[inline]
+// What nearly all frames are is read first, in one function without calls (so
+// `inline(always)` below), that the facts go from registers to their place. In
+// one with all other cases, or inlined into its caller, they are copied from
+// one result into the next: 185 cycles for a UDP datagram instead of 30.
+#[inline(never)]
 pub fn parse(frame: Frame<'_>) -> Result<Packet, DropReason> {
-    let &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = frame.header()?;
-    let destination = MacAddr([d0, d1, d2, d3, d4, d5]);
-    let source = MacAddr([s0, s1, s2, s3, s4, s5]);
-    if source.is_group() {
-        return Err(DropReason::MartianAddress);
+    match Link::parse_untagged(frame).ok().and_then(Link::plain) {
+        Some(packet) => Ok(packet),
+        None => parse_any(frame),
     }
-    let mut rest = frame.skip(14)?;
-    let mut ethertype = u16::from_be_bytes([t0, t1]);
-    let mut vlan = None;
-    let tagged = ethertype == ethertype::VLAN;
-    if tagged {
-        let &[c0, c1, t0, t1] = rest.header()?;
-        vlan = match u16::from_be_bytes([c0, c1]) & 0x0fff {
+}
+
+/// Reads any frame; behind a tag most are plain as well.
+#[cold]
+#[inline(never)]
+fn parse_any(frame: Frame<'_>) -> Result<Packet, DropReason> {
+    let link = Link::parse(frame)?;
+    match link.plain() {
+        Some(packet) => Ok(packet),
+        None => link.any(),
+    }
+}
+
+/// The Ethernet header with its tag, and what lies behind.
+#[derive(Clone, Copy)]
+struct Link<'a> {
+    destination: MacAddr,
+    source: MacAddr,
+    tagged: bool,
+    vlan: Option<VlanId>,
+    ethertype: u16,
+    rest: Frame<'a>,
+}
+
+impl<'a> Link<'a> {
+    fn parse(frame: Frame<'a>) -> Result<Link<'a>, DropReason> {
+        let link = Link::parse_untagged(frame)?;
+        if link.ethertype != ethertype::VLAN {
+            return Ok(link);
+        }
+        let &[c0, c1, t0, t1] = link.rest.header()?;
+        let vlan = match u16::from_be_bytes([c0, c1]) & 0x0fff {
             0 => None,
             0x0fff => return Err(DropReason::MalformedHeader),
             id => Some(VlanId(id)),
         };
-        ethertype = u16::from_be_bytes([t0, t1]);
-        rest = rest.skip(4)?;
+        let (ethertype, rest) = (u16::from_be_bytes([t0, t1]), link.rest.skip(4)?);
+        Ok(Link { tagged: true, vlan, ethertype, rest, ..link })
     }
-    let body = match ethertype {
-        ethertype::IPV4 => Body::Ip(ipv4::parse(rest)?),
-        ethertype::IPV6 => Body::Ip(ipv6::parse(rest)?),
-        ethertype::ARP => Body::Arp(arp::parse(rest)?),
-        _ => return Err(DropReason::UnknownEtherType),
-    };
-    Ok(Packet { destination, source, tagged, vlan, body })
+
+    /// The header alone; the EtherType may say that a tag follows.
+    #[inline(always)]
+    fn parse_untagged(frame: Frame<'a>) -> Result<Link<'a>, DropReason> {
+        let &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = frame.header()?;
+        let destination = MacAddr([d0, d1, d2, d3, d4, d5]);
+        let source = MacAddr([s0, s1, s2, s3, s4, s5]);
+        if source.is_group() {
+            return Err(DropReason::MartianAddress);
+        }
+        let (ethertype, rest) = (u16::from_be_bytes([t0, t1]), frame.skip(14)?);
+        Ok(Link { destination, source, tagged: false, vlan: None, ethertype, rest })
+    }
+
+    /// The packet, if it is TCP or UDP with nothing special or wrong.
+    #[inline(always)]
+    fn plain(self) -> Option<Packet> {
+        let ip = match self.ethertype {
+            ethertype::IPV4 => ipv4::parse_plain(self.rest)?,
+            ethertype::IPV6 => ipv6::parse_plain(self.rest)?,
+            _ => return None,
+        };
+        Some(self.carrying(Body::Ip(ip)))
+    }
+
+    /// The packet, whatever it is. It reads a plain one as [`Link::plain`] does.
+    fn any(self) -> Result<Packet, DropReason> {
+        let body = match self.ethertype {
+            ethertype::IPV4 => Body::Ip(ipv4::parse(self.rest)?),
+            ethertype::IPV6 => Body::Ip(ipv6::parse(self.rest)?),
+            ethertype::ARP => Body::Arp(arp::parse(self.rest)?),
+            _ => return Err(DropReason::UnknownEtherType),
+        };
+        Ok(self.carrying(body))
+    }
+
+    #[inline(always)]
+    fn carrying(self, body: Body) -> Packet {
+        let Link { destination, source, tagged, vlan, .. } = self;
+        Packet { destination, source, tagged, vlan, body }
+    }
 }

@@ -163,8 +163,18 @@ impl Fragment {
     }
 }
 
+/// The header of a TCP segment or UDP datagram; `None` for other protocols and
+/// for a header that is wrong.
+#[inline(always)]
+pub(super) fn parse_plain(protocol: u8, frame: Frame<'_>) -> Option<Transport> {
+    match protocol {
+        super::protocol::UDP => udp(frame).ok().map(Transport::Udp),
+        super::protocol::TCP => tcp(frame).ok().map(Transport::Tcp),
+        _ => None,
+    }
+}
+
 /// The header that fills an unfragmented IP packet, of a protocol that both families share.
-#[inline]
 pub(super) fn parse(protocol: u8, frame: Frame<'_>) -> Result<Transport, DropReason> {
     match protocol {
         super::protocol::UDP => udp(frame).map(Transport::Udp),
@@ -173,7 +183,7 @@ pub(super) fn parse(protocol: u8, frame: Frame<'_>) -> Result<Transport, DropRea
     }
 }
 
-#[inline]
+#[inline(always)]
 fn tcp(frame: Frame<'_>) -> Result<Tcp, DropReason> {
     let header: &[u8; 20] = frame.header()?;
     let header_length = u32::from(header[12] >> 4) * 4;
@@ -191,7 +201,7 @@ fn tcp(frame: Frame<'_>) -> Result<Tcp, DropReason> {
     })
 }
 
-#[inline]
+#[inline(always)]
 fn udp(frame: Frame<'_>) -> Result<Udp, DropReason> {
     let header: &[u8; 8] = frame.header()?;
     let length = u32::from(be16(header, 4));

@@ -83,8 +83,12 @@ fn padding_changes_nothing() {
     }
 }
 
-/// What the later stages rely on for every packet.
+/// What the later stages rely on for every packet; and that the short way
+/// reads what it reads as the long way does.
 fn check(frame: &[u8]) -> Result<(), TestCaseError> {
+    if let Ok(link) = Link::parse(Frame::whole(frame)) {
+        prop_assert!(link.plain().is_none_or(|packet| Ok(packet) == link.any()));
+    }
     let Ok(packet) = parse(Frame::whole(frame)) else { return Ok(()) };
     prop_assert!(!packet.source.is_group());
     prop_assert!(packet.tagged || packet.vlan.is_none());
@@ -145,6 +149,18 @@ fn agrees_with_etherparse(frame: &[u8], ip: &Ip) -> Result<(), TestCaseError> {
 fn the_corpus_keeps_all_promises() {
     for frame in corpus() {
         check(&frame).unwrap();
+    }
+}
+
+#[test]
+fn the_short_way_takes_what_it_is_for() {
+    for (src, dst) in [("10.0.0.1:1000", "10.0.0.9:53"), ("[fd00::1]:1000", "[fd00::9]:53")] {
+        for packet in [Packet::udp(src, dst, b""), Packet::tcp(src, dst, TcpFlags::ACK, 1, 1, b"x")] {
+            for frame in [packet.frame(mac(1), mac(2)), packet.tagged(mac(1), mac(2), VlanId(7))] {
+                let short = Link::parse(Frame::whole(&frame)).unwrap().plain();
+                assert_eq!(short.ok_or(DropReason::Truncated), parse(Frame::whole(&frame)));
+            }
+        }
     }
 }
 
