@@ -5,8 +5,6 @@ int sgs_errno(void) { return rte_errno; }
 
 uint32_t sgs_lcore_id(void) { return rte_lcore_id(); }
 
-uint64_t sgs_rdtsc(void) { return rte_rdtsc(); }
-
 /* The inline wrappers run the callbacks (capture, replay, latency statistics)
  * that a direct call of the driver would skip. */
 uint16_t sgs_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t n)
@@ -18,6 +16,8 @@ uint16_t sgs_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, ui
 {
 	return rte_eth_tx_burst(port, queue, mbufs, n);
 }
+
+void sgs_free(struct rte_mbuf *mbuf) { rte_pktmbuf_free(mbuf); }
 
 void sgs_free_bulk(struct rte_mbuf **mbufs, unsigned int n) { rte_pktmbuf_free_bulk(mbufs, n); }
 
@@ -69,15 +69,33 @@ const struct sgs_layout sgs_layouts[] = {
 	AT(rte_mbuf, pool),
 	AT(rte_mbuf, next),
 	{ "rte_eth_dev_info", sizeof(struct rte_eth_dev_info) },
+	AT(rte_eth_dev_info, device),
+	AT(rte_eth_dev_info, driver_name),
+	AT(rte_eth_dev_info, min_mtu),
+	AT(rte_eth_dev_info, max_mtu),
 	AT(rte_eth_dev_info, max_rx_queues),
 	AT(rte_eth_dev_info, max_tx_queues),
 	AT(rte_eth_dev_info, rx_offload_capa),
 	AT(rte_eth_dev_info, tx_offload_capa),
+	AT(rte_eth_dev_info, reta_size),
+	AT(rte_eth_dev_info, hash_key_size),
 	AT(rte_eth_dev_info, flow_type_rss_offloads),
 	{ "rte_eth_conf", sizeof(struct rte_eth_conf) },
+	{ "rte_eth_rxmode", sizeof(struct rte_eth_rxmode) },
+	AT(rte_eth_rxmode, mtu),
+	AT(rte_eth_rxmode, offloads),
+	{ "rte_eth_txmode", sizeof(struct rte_eth_txmode) },
+	AT(rte_eth_txmode, offloads),
 	AT(rte_eth_conf, rxmode),
 	AT(rte_eth_conf, txmode),
 	{ "rte_eth_stats", sizeof(struct rte_eth_stats) },
+	AT(rte_eth_stats, ipackets),
+	AT(rte_eth_stats, oerrors),
 	AT(rte_eth_stats, rx_nombuf),
+	{ "rte_eth_xstat", sizeof(struct rte_eth_xstat) },
+	AT(rte_eth_xstat, id),
+	AT(rte_eth_xstat, value),
+	{ "rte_eth_xstat_name", sizeof(struct rte_eth_xstat_name) },
+	AT(rte_eth_xstat_name, name),
 };
 const size_t sgs_layouts_count = sizeof(sgs_layouts) / sizeof(sgs_layouts[0]);

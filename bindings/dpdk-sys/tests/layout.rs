@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::mem::offset_of;
 
-use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_stats, rte_mbuf, sgs_layouts, sgs_layouts_count};
+use dpdk_sys::{
+    rte_eth_conf, rte_eth_dev_info, rte_eth_rxmode, rte_eth_stats, rte_eth_txmode, rte_eth_xstat,
+    rte_eth_xstat_name, rte_mbuf, sgs_layouts, sgs_layouts_count,
+};
 
 macro_rules! layouts {
     ($($ty:ident { $($field:ident),* })*) => {
@@ -28,9 +31,16 @@ fn rust_lays_structures_out_as_c_does() {
     };
     let of_rust = layouts! {
         rte_mbuf { buf_addr, data_off, refcnt, nb_segs, port, ol_flags, pkt_len, data_len, buf_len, pool, next }
-        rte_eth_dev_info { max_rx_queues, max_tx_queues, rx_offload_capa, tx_offload_capa, flow_type_rss_offloads }
+        rte_eth_dev_info {
+            device, driver_name, min_mtu, max_mtu, max_rx_queues, max_tx_queues, rx_offload_capa,
+            tx_offload_capa, reta_size, hash_key_size, flow_type_rss_offloads
+        }
+        rte_eth_rxmode { mtu, offloads }
+        rte_eth_txmode { offloads }
         rte_eth_conf { rxmode, txmode }
-        rte_eth_stats { rx_nombuf }
+        rte_eth_stats { ipackets, oerrors, rx_nombuf }
+        rte_eth_xstat { id, value }
+        rte_eth_xstat_name { name }
     };
     assert_eq!(of_rust, of_c);
 }

@@ -67,12 +67,17 @@ impl Burst {
         given
     }
 
-    /// Lets `take` have packets from the front; those it takes are its own.
+    /// Lets `take` have packets from the first `count`; those it takes are its own.
     #[inline]
-    pub(crate) fn give(&mut self, take: impl FnOnce(*mut *mut dpdk_sys::rte_mbuf, u16) -> usize) -> usize {
-        let count = self.0.len();
+    pub(crate) fn give(
+        &mut self,
+        count: usize,
+        take: impl FnOnce(*mut *mut dpdk_sys::rte_mbuf, u16) -> usize,
+    ) -> usize {
+        let len = self.0.len();
+        let count = count.min(len);
         let taken = take(self.0.as_mut_ptr().cast(), count as u16).min(count);
-        let rest = count - taken;
+        let rest = len - taken;
         // SAFETY: the first `taken` mbufs belong to DPDK now; the others move to the front.
         unsafe {
             self.0.set_len(rest);
@@ -80,6 +85,25 @@ impl Burst {
             start.add(taken).copy_to(start, rest);
         }
         taken
+    }
+
+    /// Puts the packets of one segment in front, each kind in its order. Returns
+    /// how many there are.
+    #[inline]
+    pub(crate) fn unsegmented_first(&mut self) -> usize {
+        if self.0.iter().all(|mbuf| mbuf.segments() == 1) { self.0.len() } else { self.partition() }
+    }
+
+    #[cold]
+    fn partition(&mut self) -> usize {
+        let mut front = 0;
+        for i in 0..self.0.len() {
+            if self.0[i].segments() == 1 {
+                self.0[front..=i].rotate_right(1);
+                front += 1;
+            }
+        }
+        front
     }
 }
 

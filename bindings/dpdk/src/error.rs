@@ -6,6 +6,9 @@ pub enum Error {
     /// EAL can be started once in the life of a process.
     #[error("EAL is started already: a process has one")]
     AlreadyStarted,
+    /// A thread is registered once at a time.
+    #[error("the thread is registered with EAL already")]
+    AlreadyRegistered,
     /// An argument holds a zero byte.
     #[error("'{0}' holds a zero byte")]
     ZeroByte(String),

@@ -2,11 +2,10 @@
 //!
 //! - An [`Mbuf`] is owned by whoever holds it and freed when dropped; a
 //!   transmit that takes it takes it out of the caller's [`Burst`].
-//! - A [`Mempool`] is freed after everything that was made with it (ports,
-//!   rings) and only when every mbuf is back. If one is still out, the pool is
-//!   left allocated: a leak at the end of a program, never a use after free.
-//! - Queues keep their [`Port`] open; a started port is stopped and closed when
-//!   the last of them and the port itself are dropped.
+//! - A [`Mempool`] is kept by every port that fills its mbufs, and goes when the
+//!   last user is gone and every mbuf is back, wherever it was (module `census`).
+//! - Queues keep their [`Port`] open; it is stopped and closed when the last of
+//!   them and the port itself are dropped.
 //! - All of them keep [`Eal`] alive.
 //!
 //! Calls into C happen once per burst; what is read per packet is read from the
@@ -15,6 +14,7 @@
 #![allow(unsafe_code)]
 
 mod burst;
+mod census;
 mod eal;
 mod error;
 mod mbuf;
@@ -22,14 +22,18 @@ mod mempool;
 mod port;
 mod queue;
 mod ring;
+mod rss;
 mod statistics;
+mod thread;
 
 pub use burst::{BURST, Burst};
-pub use eal::{Eal, ThreadRegistration, cycles, tsc_hz};
+pub use eal::{Eal, cycles, tsc_hz};
 pub use error::Error;
 pub use mbuf::Mbuf;
 pub use mempool::{Mempool, MempoolConfig};
 pub use port::{Link, Port, PortConfig, PortInfo};
 pub use queue::{RxQueue, TxQueue};
 pub use ring::{Consumer, Producer, ring};
+pub use rss::Rss;
 pub use statistics::{PortStatistics, Xstat};
+pub use thread::ThreadRegistration;

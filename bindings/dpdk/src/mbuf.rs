@@ -16,7 +16,7 @@ unsafe impl Send for Mbuf {}
 impl Drop for Mbuf {
     fn drop(&mut self) {
         // SAFETY: the mbuf is owned, and not used again.
-        unsafe { dpdk_sys::sgs_free_bulk(&mut self.0.as_ptr(), 1) };
+        unsafe { dpdk_sys::sgs_free(self.0.as_ptr()) };
     }
 }
 
@@ -61,24 +61,33 @@ impl Mbuf {
         unsafe { self.0.as_mut() }
     }
 
-    /// The bytes of the first segment.
+    /// The bytes of the first segment, which are all if [`Mbuf::segments`] is 1.
     #[inline]
     pub fn data(&self) -> &[u8] {
         let raw = self.raw();
+        debug_assert!(u32::from(raw.data_off) + u32::from(raw.data_len) <= raw.buf_len.into());
         // SAFETY: DPDK keeps data_off + data_len within the segment's buffer.
         unsafe {
             slice::from_raw_parts(raw.buf_addr.cast::<u8>().add(raw.data_off.into()), raw.data_len.into())
         }
     }
 
+    /// Whether no other mbuf refers to the first segment's buffer: true of all
+    /// that is allocated or copied here, and of what common drivers receive.
+    #[inline]
+    fn is_sole_owner(&self) -> bool {
+        let raw = self.raw();
+        raw.refcnt == 1 && raw.ol_flags & dpdk_sys::SGS_MBUF_INDIRECT == 0
+    }
+
     /// The bytes of the first segment, to be changed; `None` if another mbuf
     /// shares the buffer.
     #[inline]
     pub fn data_mut(&mut self) -> Option<&mut [u8]> {
-        let raw = self.raw();
-        if raw.refcnt != 1 {
+        if !self.is_sole_owner() {
             return None;
         }
+        let raw = self.raw();
         // SAFETY: as in `data`, and no other mbuf refers to the buffer.
         Some(unsafe {
             slice::from_raw_parts_mut(raw.buf_addr.cast::<u8>().add(raw.data_off.into()), raw.data_len.into())
@@ -122,10 +131,12 @@ impl Mbuf {
 
     /// Makes room of `n` bytes in front and returns the first segment; `None`,
     /// and nothing changes, if the headroom is smaller or the buffer is shared.
+    /// What the new bytes hold is left over from the buffer's last use.
     pub fn prepend(&mut self, n: u16) -> Option<&mut [u8]> {
+        let sole_owner = self.is_sole_owner();
         let raw = self.raw_mut();
         let longer = raw.data_len.checked_add(n)?;
-        if raw.refcnt != 1 || raw.data_off < n {
+        if !sole_owner || raw.data_off < n {
             return None;
         }
         raw.data_off -= n;
@@ -152,9 +163,10 @@ impl Mbuf {
     /// `None`, and nothing changes, if they do not fit. What they hold is left
     /// over from the buffer's last use.
     pub fn append(&mut self, n: usize) -> Option<&mut [u8]> {
+        let sole_owner = self.is_sole_owner();
         let raw = self.raw_mut();
         let used = usize::from(raw.data_off) + usize::from(raw.data_len);
-        if raw.refcnt != 1 || raw.nb_segs != 1 || n > usize::from(raw.buf_len) - used {
+        if !sole_owner || raw.nb_segs != 1 || n > usize::from(raw.buf_len).saturating_sub(used) {
             return None;
         }
         let start = raw.data_len.into();

@@ -2,6 +2,7 @@ use std::ffi::CString;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use crate::census::{self, Retired};
 use crate::{Eal, Error};
 
 /// How large a pool is to be.
@@ -23,14 +24,16 @@ impl Default for MempoolConfig {
     }
 }
 
-/// A pool of mbufs. Copies share it.
+/// A pool of mbufs. Copies share it; when the last one and every port that fills
+/// its mbufs are gone, it is freed as soon as all mbufs are back.
 #[derive(Clone, Debug)]
 pub struct Mempool(Arc<Pool>);
 
 #[derive(Debug)]
 struct Pool {
     raw: NonNull<dpdk_sys::rte_mempool>,
-    _eal: Eal,
+    data_room: u16,
+    eal: Eal,
 }
 
 // SAFETY: DPDK's mempools may be used by any thread at any time.
@@ -40,14 +43,7 @@ unsafe impl Sync for Pool {}
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // Mbufs hold no reference to their pool, which would cost an atomic per
-        // packet. One that is still out keeps the pool allocated instead.
-        // SAFETY: the pool is valid, and nobody else can reach it to allocate.
-        unsafe {
-            if dpdk_sys::rte_mempool_in_use_count(self.raw.as_ptr()) == 0 {
-                dpdk_sys::rte_mempool_free(self.raw.as_ptr());
-            }
-        }
+        census::retire(Retired { raw: self.raw, _eal: self.eal.clone() });
     }
 }
 
@@ -65,21 +61,27 @@ impl Mempool {
             dpdk_sys::rte_pktmbuf_pool_create(c_name.as_ptr(), config.mbufs, config.cache, 0, room, socket)
         };
         match NonNull::new(raw) {
-            Some(raw) => Ok(Mempool(Arc::new(Pool { raw, _eal: eal.clone() }))),
+            Some(raw) => Ok(Mempool(Arc::new(Pool { raw, data_room: config.data_room, eal: eal.clone() }))),
             None => Err(Error::last(format!("making the pool '{name}' of {} mbufs", config.mbufs))),
         }
     }
 
-    /// How many mbufs are in the pool, the threads' caches included.
+    /// How many mbufs are in the pool, the threads' caches included. While
+    /// others use the pool, this is an estimate.
     pub fn available(&self) -> u32 {
         // SAFETY: the pool is valid.
         unsafe { dpdk_sys::rte_mempool_avail_count(self.raw()) }
     }
 
-    /// How many are out.
+    /// How many are out, likewise.
     pub fn in_use(&self) -> u32 {
         // SAFETY: the pool is valid.
         unsafe { dpdk_sys::rte_mempool_in_use_count(self.raw()) }
+    }
+
+    /// Bytes of a frame that fit one mbuf.
+    pub fn data_room(&self) -> u16 {
+        self.0.data_room
     }
 
     pub(crate) fn raw(&self) -> *mut dpdk_sys::rte_mempool {

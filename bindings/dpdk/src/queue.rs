@@ -15,11 +15,14 @@ pub struct RxQueue {
 pub struct TxQueue {
     pub(crate) port: Arc<Opened>,
     pub(crate) queue: u16,
+    /// Whether the driver reads all segments of a packet.
+    pub(crate) segments: bool,
 }
 
 impl RxQueue {
-    /// Adds received packets to the burst, as many as there are and fit.
-    /// Returns how many.
+    /// Adds received packets to the burst, as many as there are and fit. Returns
+    /// how many. Some drivers give nothing to a burst with little room, so it
+    /// should be empty.
     #[inline]
     pub fn receive(&mut self, burst: &mut Burst) -> usize {
         let (port, queue) = (self.port.id(), self.queue);
@@ -32,10 +35,14 @@ impl RxQueue {
 impl TxQueue {
     /// Hands packets to the port, which frees them when they are out. Those that
     /// it does not take stay in the burst, at the front. Returns how many it took.
+    ///
+    /// A driver that does not offer to send segmented packets may read past the
+    /// first segment, so such packets stay too, behind those that could be sent.
     #[inline]
     pub fn send(&mut self, burst: &mut Burst) -> usize {
         let (port, queue) = (self.port.id(), self.queue);
+        let count = if self.segments { burst.len() } else { burst.unsegmented_first() };
         // SAFETY: as in `receive`.
-        burst.give(|mbufs, n| unsafe { dpdk_sys::sgs_tx_burst(port, queue, mbufs, n) }.into())
+        burst.give(count, |mbufs, n| unsafe { dpdk_sys::sgs_tx_burst(port, queue, mbufs, n) }.into())
     }
 }

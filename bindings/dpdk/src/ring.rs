@@ -30,8 +30,11 @@ impl Drop for Ring {
 /// Takes packets out; the caller sees to it that nobody else does.
 #[inline]
 fn dequeue(ring: &Ring, burst: &mut Burst) -> usize {
-    // SAFETY: the ring is valid, and this is its only consumer now.
-    burst.fill(|mbufs, n| unsafe { dpdk_sys::sgs_ring_dequeue(ring.raw.as_ptr(), mbufs, n.into()) } as usize)
+    burst.fill(|mbufs, n| {
+        // SAFETY: the ring is valid, and this is its only consumer now.
+        let given = unsafe { dpdk_sys::sgs_ring_dequeue(ring.raw.as_ptr(), mbufs, n.into()) };
+        given as usize
+    })
 }
 
 /// The end of a ring that packets go into.
@@ -64,10 +67,11 @@ impl Producer {
     /// the front. Returns how many went in.
     #[inline]
     pub fn enqueue(&mut self, burst: &mut Burst) -> usize {
-        // SAFETY: `&mut self` of the only producer.
-        burst
-            .give(|mbufs, n| unsafe { dpdk_sys::sgs_ring_enqueue(self.0.raw.as_ptr(), mbufs, n.into()) }
-                as usize)
+        burst.give(burst.len(), |mbufs, n| {
+            // SAFETY: the ring is valid, and `&mut self` is its only producer.
+            let taken = unsafe { dpdk_sys::sgs_ring_enqueue(self.0.raw.as_ptr(), mbufs, n.into()) };
+            taken as usize
+        })
     }
 }
 

@@ -1,0 +1,88 @@
+use super::{Port, driver, raw_info};
+use crate::rss::Rss;
+use crate::{Error, statistics};
+
+/// What a port is and offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortInfo {
+    /// The driver's name, such as `net_af_packet`.
+    pub driver: String,
+    /// The device's own MAC.
+    pub mac: [u8; 6],
+    /// The most receive queues.
+    pub max_rx_queues: u16,
+    /// The most transmit queues.
+    pub max_tx_queues: u16,
+    /// The NUMA node the device is at, if it says so.
+    pub socket: Option<u32>,
+    /// The smallest MTU it can be told.
+    pub min_mtu: u16,
+    /// The largest MTU it can be told.
+    pub max_mtu: u16,
+    /// How it can spread packets over receive queues.
+    pub rss: Rss,
+}
+
+/// The state of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Whether there is one.
+    pub up: bool,
+    /// Mbit/s, if the device says so.
+    pub speed: Option<u32>,
+}
+
+impl Port {
+    /// What it is and offers.
+    ///
+    /// # Errors
+    /// [`Error::Call`] if the driver does not answer.
+    pub fn info(&self) -> Result<PortInfo, Error> {
+        let _one_at_a_time = self.0.control();
+        let raw = raw_info(self.id()).map_err(|code| self.failed("asking", code))?;
+        let mut mac = dpdk_sys::rte_ether_addr { addr_bytes: [0; 6] };
+        // SAFETY: writes the address of a valid port.
+        let code = unsafe { dpdk_sys::rte_eth_macaddr_get(self.id(), &mut mac) };
+        self.check("asking for the MAC of", code)?;
+        Ok(PortInfo {
+            driver: driver(&raw),
+            mac: mac.addr_bytes,
+            max_rx_queues: raw.max_rx_queues,
+            max_tx_queues: raw.max_tx_queues,
+            // SAFETY: reads a number of a valid port, -1 for any node.
+            socket: u32::try_from(unsafe { dpdk_sys::rte_eth_dev_socket_id(self.id()) }).ok(),
+            min_mtu: raw.min_mtu,
+            max_mtu: raw.max_mtu,
+            rss: Rss {
+                packet_types: raw.flow_type_rss_offloads,
+                key_bytes: raw.hash_key_size,
+                table_entries: raw.reta_size,
+            },
+        })
+    }
+
+    /// The state of the link; `None` if the driver does not say.
+    pub fn link(&self) -> Option<Link> {
+        let _one_at_a_time = self.0.control();
+        let (mut speed, mut up) = (0, 0);
+        // SAFETY: writes both for a valid port.
+        let code = unsafe { dpdk_sys::sgs_link(self.id(), &mut speed, &mut up) };
+        let known = speed != 0 && speed != u32::MAX;
+        (code == 0).then_some(Link { up: up != 0, speed: known.then_some(speed) })
+    }
+
+    /// What the port has counted.
+    ///
+    /// # Errors
+    /// [`Error::Call`] if the driver does not count.
+    pub fn statistics(&self) -> Result<statistics::PortStatistics, Error> {
+        let _one_at_a_time = self.0.control();
+        statistics::read(self.id()).map_err(|code| self.failed("reading the counters of", code))
+    }
+
+    /// The driver's own counters (DPDK's extended statistics); empty if it has none.
+    pub fn xstats(&self) -> Vec<statistics::Xstat> {
+        let _one_at_a_time = self.0.control();
+        statistics::read_extended(self.id())
+    }
+}

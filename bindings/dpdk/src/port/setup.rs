@@ -1,0 +1,108 @@
+use super::{Port, raw_info};
+use crate::{Error, Mempool, RxQueue, TxQueue};
+
+/// How a port is to be set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortConfig {
+    /// Receive queues.
+    pub rx_queues: u16,
+    /// Transmit queues.
+    pub tx_queues: u16,
+    /// Descriptors of each receive queue; adjusted to what the driver allows.
+    pub rx_descriptors: u16,
+    /// Descriptors of each transmit queue, likewise.
+    pub tx_descriptors: u16,
+    /// The largest IP packet in bytes, where the device is to be told.
+    pub mtu: Option<u16>,
+}
+
+impl Default for PortConfig {
+    fn default() -> PortConfig {
+        PortConfig { rx_queues: 1, tx_queues: 1, rx_descriptors: 1024, tx_descriptors: 1024, mtu: None }
+    }
+}
+
+/// Ethernet's header, one VLAN tag and the frame check sequence, which some devices deliver.
+const FRAMING: u32 = 14 + 4 + 4;
+
+/// ENOTSUP of Linux, where DPDK's virtual devices have nothing to be told.
+const NOT_SUPPORTED: i32 = -95;
+
+impl Port {
+    /// Sets the port up and starts it: promiscuous, since it receives for
+    /// others, with frames in several segments where the driver can. The queues
+    /// are in order of their numbers. After a failure it may be called again.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if it is started already, has fewer queues, cannot
+    /// have the MTU, or the pool's mbufs are too small for it; [`Error::Call`]
+    /// with the driver's reason.
+    pub fn start(&self, config: &PortConfig, pool: &Mempool) -> Result<(Vec<RxQueue>, Vec<TxQueue>), Error> {
+        let mut control = self.0.control();
+        let id = self.id();
+        let info = raw_info(id).map_err(|code| self.failed("asking", code))?;
+        if control.started {
+            return Err(self.unsupported("is started already"));
+        }
+        if config.rx_queues > info.max_rx_queues || config.tx_queues > info.max_tx_queues {
+            let (rx, tx) = (info.max_rx_queues, info.max_tx_queues);
+            return Err(self.unsupported(format!("has {rx} receive and {tx} transmit queues at most")));
+        }
+        let mut conf = dpdk_sys::rte_eth_conf::default();
+        conf.rxmode.offloads = info.rx_offload_capa & dpdk_sys::SGS_RX_OFFLOAD_SCATTER;
+        conf.txmode.offloads = info.tx_offload_capa & dpdk_sys::SGS_TX_OFFLOAD_MULTI_SEGS;
+        if let Some(mtu) = config.mtu {
+            if mtu < info.min_mtu || mtu > info.max_mtu {
+                let (min, max) = (info.min_mtu, info.max_mtu);
+                return Err(self.unsupported(format!("has an MTU of {min} to {max} bytes, not {mtu}")));
+            }
+            let room = pool.data_room();
+            if conf.rxmode.offloads == 0 && u32::from(mtu) + FRAMING > room.into() {
+                let what =
+                    format!("needs mbufs for a whole frame at an MTU of {mtu}; the pool's hold {room}");
+                return Err(self.unsupported(what));
+            }
+            conf.rxmode.mtu = mtu.into();
+        }
+
+        // From here on the device may hold on to the pool until it is closed.
+        control.pools.push(pool.clone());
+        let (mut rx, mut tx) = (config.rx_descriptors, config.tx_descriptors);
+        // SAFETY: the port is valid, and its control calls are ours alone; it is
+        // not started. The structures live through their calls, the pool as long
+        // as the port.
+        unsafe {
+            let code = dpdk_sys::rte_eth_dev_configure(id, config.rx_queues, config.tx_queues, &conf);
+            self.check("configuring", code)?;
+            if let Some(mtu) = config.mtu {
+                // Kernel devices are told by this call only, most others by the one above.
+                match dpdk_sys::rte_eth_dev_set_mtu(id, mtu) {
+                    NOT_SUPPORTED => (),
+                    code => self.check("setting the MTU of", code)?,
+                }
+            }
+            let code = dpdk_sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut rx, &mut tx);
+            self.check("sizing the queues of", code)?;
+            let socket = dpdk_sys::rte_eth_dev_socket_id(id);
+            for queue in 0..config.rx_queues {
+                let code = dpdk_sys::sgs_rx_queue_setup(id, queue, rx, socket, pool.raw());
+                self.check("setting up a receive queue of", code)?;
+            }
+            for queue in 0..config.tx_queues {
+                let code = dpdk_sys::sgs_tx_queue_setup(id, queue, tx, socket);
+                self.check("setting up a transmit queue of", code)?;
+            }
+            self.check("starting", dpdk_sys::rte_eth_dev_start(id))?;
+            (control.started, control.rx_queues) = (true, config.rx_queues);
+            // Virtual devices without the mode receive everything anyway.
+            match dpdk_sys::rte_eth_promiscuous_enable(id) {
+                NOT_SUPPORTED => (),
+                code => self.check("opening to all receivers' frames", code)?,
+            }
+        }
+        let segments = conf.txmode.offloads != 0;
+        let rx = (0..config.rx_queues).map(|queue| RxQueue { port: self.0.clone(), queue });
+        let tx = (0..config.tx_queues).map(|queue| TxQueue { port: self.0.clone(), queue, segments });
+        Ok((rx.collect(), tx.collect()))
+    }
+}
