@@ -1,1 +1,21 @@
-//! Poll-mode workers: ports, queues, steering rings, counters.
+//! Poll-mode workers: each pinned to a core, with its own queues and its own
+//! connections, judging bursts by the snapshot that was last published.
+//!
+//! A flow has one owner among the workers. What arrives elsewhere crosses a
+//! ring to its owner; what must leave by a port whose queues belong to another
+//! worker crosses a second kind of ring after it was judged.
+
+#![forbid(unsafe_code)]
+
+mod clock;
+mod config;
+mod datapath;
+mod egress;
+mod mailbox;
+mod statistics;
+mod wiring;
+mod worker;
+
+pub use config::{DatapathConfig, Idle, PortSpec};
+pub use datapath::{Datapath, NotEnforced, PortView, StartError, WorkerView};
+pub use statistics::{BURST_SIZES, WorkerStage, WorkerStatistics};

@@ -1,0 +1,65 @@
+use engine::pipeline::{Stage, StageClock};
+use engine::time::{TICKS_PER_SECOND, Tick};
+
+use crate::statistics::{WorkerStage, WorkerStatistics};
+
+/// Ticks from the time stamp counter, the same for all workers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TickSource {
+    start: u64,
+    cycles_per_tick: u64,
+}
+
+impl TickSource {
+    pub fn new() -> TickSource {
+        let cycles_per_tick = (dpdk::tsc_hz() / u64::from(TICKS_PER_SECOND)).max(1);
+        TickSource { start: dpdk::cycles(), cycles_per_tick }
+    }
+
+    /// The tick at this count of the counter. The first is 1: 0 is the past of
+    /// every deadline.
+    pub fn at(&self, cycles: u64) -> Tick {
+        Tick((cycles.saturating_sub(self.start) / self.cycles_per_tick) as u32 + 1)
+    }
+}
+
+/// Notes where the cycles of a turn go.
+pub(crate) struct Stopwatch<'a> {
+    last: u64,
+    statistics: &'a WorkerStatistics,
+}
+
+impl<'a> Stopwatch<'a> {
+    pub fn start(statistics: &'a WorkerStatistics) -> Stopwatch<'a> {
+        Stopwatch { last: dpdk::cycles(), statistics }
+    }
+
+    /// The time since the last mark was spent on this stage.
+    #[inline]
+    pub fn lap(&mut self, stage: WorkerStage, packets: usize) {
+        let now = dpdk::cycles();
+        self.statistics.stage(stage).note(now.saturating_sub(self.last), packets);
+        self.last = now;
+    }
+}
+
+impl StageClock for Stopwatch<'_> {
+    #[inline]
+    fn mark(&mut self, stage: Stage, packets: usize) {
+        self.lap(WorkerStage::from(stage), packets);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_half_seconds_from_one() {
+        let source = TickSource { start: 1000, cycles_per_tick: 500 };
+        assert_eq!(source.at(900), Tick(1));
+        assert_eq!(source.at(1499), Tick(1));
+        assert_eq!(source.at(1500), Tick(2));
+        assert_eq!(source.at(1000 + 500 * 1200), Tick(1201));
+    }
+}

@@ -1,0 +1,323 @@
+//! The control thread's side: starting, publishing, asking, stopping.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded, unbounded};
+use dpdk::{Eal, Link, Mempool, PortInfo, PortStatistics, Xstat};
+use engine::conntrack::{Entry, TableConfig};
+use engine::ids::WorkerIndex;
+use engine::pipeline::{Counters, Pipeline, PipelineConfig};
+use engine::snapshot::Snapshot;
+use engine::time::Tick;
+use rcu::Publisher;
+
+use crate::clock::TickSource;
+use crate::mailbox::{Command, Mailbox};
+use crate::statistics::WorkerStatistics;
+use crate::wiring::wire;
+use crate::worker::{Egress, Worker};
+use crate::{DatapathConfig, PortSpec};
+
+/// How long a worker may take to answer the control thread.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The most workers.
+const MAX_WORKERS: usize = 64;
+
+/// Why the workers could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There are none, or too many.
+    #[error("{0} workers were asked for: 1 to {MAX_WORKERS} are possible")]
+    Workers(usize),
+    /// DPDK refused.
+    #[error(transparent)]
+    Dpdk(#[from] dpdk::Error),
+    /// A worker could not be bound to its core.
+    #[error(
+        "worker {worker} cannot run on CPU {cpu}: this machine has no such CPU, or it is not ours to use"
+    )]
+    Core {
+        /// The worker.
+        worker: usize,
+        /// The CPU that was asked for.
+        cpu: usize,
+    },
+    /// A thread could not be made.
+    #[error("the thread of worker {worker} cannot be started: {reason}")]
+    Thread {
+        /// The worker.
+        worker: usize,
+        /// The system's reason.
+        reason: String,
+    },
+}
+
+/// Not every worker has taken up the new policy in time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("workers {workers:?} do not enforce generation {generation} after {waited:?}")]
+pub struct NotEnforced {
+    /// The generation that was waited for.
+    pub generation: u64,
+    /// Who still judges by an older one.
+    pub workers: Vec<usize>,
+    /// How long that was.
+    pub waited: Duration,
+}
+
+/// A worker as the control thread sees it.
+#[derive(Clone, Debug)]
+pub struct WorkerView {
+    /// The CPU it runs on.
+    pub cpu: usize,
+    /// What its pipeline counts.
+    pub counters: Arc<Counters>,
+    /// What else it counts.
+    pub statistics: Arc<WorkerStatistics>,
+    /// Connections it has room for.
+    pub capacity: usize,
+}
+
+/// A port as the control thread sees it.
+#[derive(Clone, Debug)]
+pub struct PortView {
+    /// Its name in bindings.
+    pub name: String,
+    /// The device's name.
+    pub device: String,
+    /// What it is; `None` if the driver does not say.
+    pub info: Option<PortInfo>,
+    /// Its link; `None` if the driver does not say.
+    pub link: Option<Link>,
+    /// What it has counted; `None` if the driver does not count.
+    pub statistics: Option<PortStatistics>,
+    /// The driver's own counters.
+    pub xstats: Vec<Xstat>,
+}
+
+struct Running {
+    view: WorkerView,
+    commands: Sender<Command>,
+    thread: JoinHandle<()>,
+}
+
+/// The running workers and their ports. Dropped, it stops them.
+pub struct Datapath {
+    workers: Vec<Running>,
+    views: Vec<WorkerView>,
+    ports: Vec<PortSpec>,
+    publisher: Publisher<Snapshot>,
+    /// Versions not yet known to be enforced, each with its generation.
+    published: VecDeque<(u64, u64)>,
+    enforced: u64,
+    stop: Arc<AtomicBool>,
+}
+
+impl Datapath {
+    /// Starts the ports and a worker for each core, judging by `initial` from
+    /// the first packet on. A port's index is its place in `ports`.
+    ///
+    /// # Errors
+    /// [`StartError`]; whatever had been started is stopped again.
+    pub fn start(
+        eal: &Eal,
+        pool: &Mempool,
+        ports: Vec<PortSpec>,
+        config: &DatapathConfig,
+        initial: Snapshot,
+    ) -> Result<Datapath, StartError> {
+        let count = config.cores.len();
+        if count == 0 || count > MAX_WORKERS {
+            return Err(StartError::Workers(count));
+        }
+        let enforced = initial.generation;
+        let (publisher, readers) = rcu::channel(Box::new(initial), count);
+        let wires = wire(eal, pool, &ports, config)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let ticks = TickSource::new();
+        let mut datapath = Datapath {
+            workers: Vec::with_capacity(count),
+            views: Vec::new(),
+            publisher,
+            published: VecDeque::new(),
+            enforced,
+            stop: stop.clone(),
+            ports,
+        };
+        let (report, reports) = bounded(count);
+        for (index, (reader, wires)) in readers.into_iter().zip(wires).enumerate() {
+            let cpu = config.cores[index];
+            let table = TableConfig { capacity: config.connections_per_worker };
+            let view = WorkerView {
+                cpu,
+                counters: Arc::new(Counters::new(config.interface_slots)),
+                statistics: Arc::default(),
+                capacity: table.capacity,
+            };
+            let (commands, received) = unbounded();
+            let (eal, pool, report, stop) = (eal.clone(), pool.clone(), report.clone(), stop.clone());
+            let (counters, statistics, idle) = (view.counters.clone(), view.statistics.clone(), config.idle);
+            let pipeline = PipelineConfig {
+                worker: WorkerIndex(index as u8),
+                workers: count as u8,
+                table,
+                seed: config.seed,
+                interface_slots: config.interface_slots,
+                counters: counters.clone(),
+            };
+            let body = move || {
+                // EAL has pinned the thread that we were made by.
+                if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
+                    drop(report.send(Err(StartError::Core { worker: index, cpu })));
+                    return;
+                }
+                let _registration = match eal.register_thread() {
+                    Ok(registration) => registration,
+                    Err(error) => return drop(report.send(Err(error.into()))),
+                };
+                let (ports, workers) = (wires.ports.len(), wires.peers.len());
+                let worker = Worker {
+                    // On this thread, so that its memory is near its core.
+                    pipeline: Pipeline::new(pipeline),
+                    egress: Egress::new(pool, counters.clone(), statistics.clone(), ports, workers),
+                    mailbox: Mailbox::new(received),
+                    snapshots: reader,
+                    statistics,
+                    wires,
+                    ticks,
+                    idle,
+                    stop,
+                };
+                drop(report.send(Ok(())));
+                worker.run();
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(body)
+                .map_err(|e| StartError::Thread { worker: index, reason: e.to_string() })?;
+            datapath.views.push(view.clone());
+            datapath.workers.push(Running { view, commands, thread });
+        }
+        drop(report);
+        // The threads keep their ends of the channel: as many answers as threads.
+        for result in reports.iter().take(count) {
+            result?;
+        }
+        Ok(datapath)
+    }
+
+    /// Gives the workers a new snapshot to judge by; each takes it up between
+    /// two turns. Frees snapshots that nobody uses any more.
+    pub fn publish(&mut self, snapshot: Snapshot) {
+        let generation = snapshot.generation;
+        let version = self.publisher.publish(Box::new(snapshot));
+        self.published.push_back((version, generation));
+        self.reclaim();
+    }
+
+    /// Frees snapshots that nobody uses any more.
+    pub fn reclaim(&mut self) {
+        self.publisher.reclaim();
+    }
+
+    /// The generation by which every worker judges, or a later one.
+    pub fn enforced(&mut self) -> u64 {
+        let version = self.publisher.enforced();
+        while let Some(&(_, generation)) = self.published.front().filter(|(v, _)| *v <= version) {
+            self.enforced = generation;
+            self.published.pop_front();
+        }
+        self.enforced
+    }
+
+    /// Waits until every worker judges by what was last published.
+    ///
+    /// # Errors
+    /// [`NotEnforced`] names those that do not in time. The policy stays published.
+    pub fn wait_enforced(&mut self, timeout: Duration) -> Result<Duration, NotEnforced> {
+        let start = Instant::now();
+        let Some(&(wanted, generation)) = self.published.back() else { return Ok(Duration::ZERO) };
+        while self.publisher.enforced() < wanted {
+            if start.elapsed() > timeout {
+                let reached = self.publisher.reached().into_iter().enumerate();
+                let late = reached.filter(|(_, v)| v.is_some_and(|v| v < wanted)).map(|(worker, _)| worker);
+                return Err(NotEnforced { generation, workers: late.collect(), waited: start.elapsed() });
+            }
+            // A turn takes microseconds: yield first, so as not to oversleep it.
+            match start.elapsed() < Duration::from_micros(200) {
+                true => std::thread::yield_now(),
+                false => std::thread::sleep(Duration::from_micros(50)),
+            }
+        }
+        let waited = start.elapsed();
+        self.enforced();
+        self.reclaim();
+        Ok(waited)
+    }
+
+    /// The workers, by index.
+    pub fn workers(&self) -> &[WorkerView] {
+        &self.views
+    }
+
+    /// The names of the ports, by index.
+    pub fn port_names(&self) -> impl Iterator<Item = &str> {
+        self.ports.iter().map(|p| p.name.as_str())
+    }
+
+    /// The ports as they are now, by index.
+    pub fn ports(&self) -> Vec<PortView> {
+        let view = |spec: &PortSpec| PortView {
+            name: spec.name.clone(),
+            device: spec.port.name().to_string(),
+            info: spec.port.info().ok(),
+            link: spec.port.link(),
+            statistics: spec.port.statistics().ok(),
+            xstats: spec.port.xstats(),
+        };
+        self.ports.iter().map(view).collect()
+    }
+
+    /// Up to `limit` connections of each worker that the filter admits, each
+    /// worker's with the tick at which it answered. Workers do a little of it
+    /// in each turn. A worker that does not answer within five seconds is left out.
+    pub fn connections(
+        &self,
+        limit: usize,
+        filter: impl Fn(&Entry) -> bool + Send + Sync + 'static,
+    ) -> Vec<(WorkerIndex, Tick, Vec<Entry>)> {
+        let filter = Arc::new(filter);
+        let ask = |worker: &Running| {
+            let (reply, answer) = bounded(1);
+            let command = Command::Connections { limit, filter: filter.clone(), reply };
+            worker.commands.send(command).ok().map(|()| answer)
+        };
+        let answers: Vec<_> = self.workers.iter().map(ask).collect();
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let collect = |(index, answer): (usize, Option<crossbeam_channel::Receiver<_>>)| {
+            let (now, entries) = answer?.recv_deadline(deadline).ok()?;
+            Some((WorkerIndex(index as u8), now, entries))
+        };
+        answers.into_iter().enumerate().filter_map(collect).collect()
+    }
+
+    /// Stops the workers and closes the ports. Packets under way are freed.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Datapath {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for Running { thread, commands, view } in self.workers.drain(..) {
+            drop((commands, view));
+            // A worker that has panicked has said so; the others are to be stopped all the same.
+            drop(thread.join());
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Workers over virtual devices, without hugepages: a port of `net_ring` gives
+//! back what is sent to it, so two of them, cross-bound in DPDK's arguments,
+//! would need a second process; instead frames come from a capture file and
+//! counters tell where they went.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use dpdk::{Eal, Mempool, MempoolConfig, Port};
+use engine::addr::{Family, Prefix};
+use engine::conntrack::Timeouts;
+use engine::forward::{Addresses, Interface, Interfaces, PortRole, Vpc};
+use engine::ids::{InterfaceId, PortIndex, VpcIndex};
+use engine::packet::build::{Packet, ip, mac};
+use engine::policy::{DirectionRules, Policy, ServiceSet};
+use engine::snapshot::Snapshot;
+use engine::verdict::DropReason;
+use worker::{Datapath, DatapathConfig, Idle, PortSpec, StartError, WorkerStatistics};
+
+/// One datapath at a time: there are two cores, and ring names are the process's.
+fn alone() -> (MutexGuard<'static, ()>, Eal) {
+    static LOCK: Mutex<()> = Mutex::new(());
+    static EAL: OnceLock<Eal> = OnceLock::new();
+    let guard = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let start = || {
+        let arguments =
+            ["-l", "0", "--no-huge", "--no-shconf", "--no-pci", "-m", "512", "--log-level", "error"];
+        Eal::init("datapath", &arguments.map(String::from)).unwrap()
+    };
+    (guard, EAL.get_or_init(start).clone())
+}
+
+fn unique(what: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{what}{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A file that goes when it is no longer needed.
+struct Capture(PathBuf);
+
+impl Capture {
+    fn new(frames: &[Vec<u8>]) -> Capture {
+        let path =
+            std::env::temp_dir().join(format!("sgswitch-worker-{}-{}", std::process::id(), unique("f")));
+        let mut bytes: Vec<u8> =
+            [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1].iter().flat_map(|w| w.to_le_bytes()).collect();
+        for frame in frames {
+            let length = frame.len() as u32;
+            bytes.extend([0, 0, length, length].iter().flat_map(|w: &u32| w.to_le_bytes()));
+            bytes.extend(frame);
+        }
+        std::fs::write(&path, bytes).unwrap();
+        Capture(path)
+    }
+
+    /// The frames of a capture that a port wrote.
+    fn read(path: &std::path::Path) -> Vec<Vec<u8>> {
+        let bytes = std::fs::read(path).unwrap();
+        let mut rest = &bytes[24..];
+        let mut frames = Vec::new();
+        while let Some((header, after)) = rest.split_first_chunk::<16>() {
+            let length = u32::from_le_bytes([header[8], header[9], header[10], header[11]]) as usize;
+            frames.push(after[..length].to_vec());
+            rest = &after[length..];
+        }
+        frames
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+/// Two interfaces, on ports 0 and 1; a may send UDP to b's port 53.
+fn snapshot(generation: u64, open: bool) -> Snapshot {
+    let mut outbound = DirectionRules::default();
+    let mut inbound = DirectionRules::default();
+    if open {
+        outbound.permit_everyone(Family::V4, &ServiceSet::ports(17, 53, 53));
+        inbound.permit_everyone(Family::V4, &ServiceSet::ports(17, 53, 53));
+    }
+    let policies =
+        [Policy::new(DirectionRules::default(), outbound), Policy::new(inbound, DirectionRules::default())];
+    let interface = |(n, policy)| {
+        let n: u16 = n;
+        Arc::new(Interface {
+            id: InterfaceId::new(n.into(), 1),
+            vpc: VpcIndex(0),
+            mac: mac(n as u8 + 1),
+            port: Some(PortIndex(n)),
+            addresses: Addresses::new([Prefix::new(ip(&format!("10.{n}.0.0")), 16).unwrap()]),
+            source_dest_check: true,
+            policy: Arc::new(policy),
+            revoked: None,
+            timeouts: Timeouts::DEFAULT,
+        })
+    };
+    let interfaces: Vec<_> = (0u16..).zip(policies).map(interface).collect();
+    let ids: Vec<InterfaceId> = interfaces.iter().map(|i| i.id).collect();
+    Snapshot {
+        generation,
+        ports: ids.iter().map(|id| PortRole::Interface(*id)).collect(),
+        vpcs: vec![Vpc { uplinks: vec![], local: ids }],
+        interfaces: Interfaces::new(interfaces),
+        ..Snapshot::closed()
+    }
+}
+
+fn config(workers: usize) -> DatapathConfig {
+    DatapathConfig {
+        cores: (0..workers).collect(),
+        idle: Idle::Sleep { max: Duration::from_millis(1) },
+        connections_per_worker: 10_000,
+        interface_slots: 16,
+        ring_size: 4096,
+        seed: [1, 2, 3, 4],
+        rx_descriptors: 512,
+        tx_descriptors: 512,
+    }
+}
+
+fn pool(eal: &Eal) -> Mempool {
+    let config = MempoolConfig { mbufs: 16_383, cache: 128, ..MempoolConfig::default() };
+    Mempool::new(eal, &unique("pool"), &config).unwrap()
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn sum(datapath: &Datapath, of: impl Fn(&WorkerStatistics) -> u64) -> u64 {
+    datapath.workers().iter().map(|w| of(&w.statistics)).sum()
+}
+
+fn drops(datapath: &Datapath, reason: DropReason) -> u64 {
+    datapath.workers().iter().map(|w| w.counters.drops.get(reason)).sum()
+}
+
+/// Requests of so many flows from a to b, three packets of each in a row, every
+/// fourth to a port that is closed.
+fn requests(flows: u16) -> Vec<Vec<u8>> {
+    let request = |n: u16, round: u8| {
+        let port = if n % 4 == 3 { 54 } else { 53 };
+        let (src, dst) = (format!("10.0.0.1:{}", 1000 + n), format!("10.1.0.1:{port}"));
+        Packet::udp(&src, &dst, &[round; 20]).frame(mac(1), mac(2))
+    };
+    (0..flows).flat_map(|n| (0..3).map(move |round| request(n, round))).collect()
+}
+
+struct Run {
+    datapath: Datapath,
+    pool: Mempool,
+    output: Capture,
+    _input: Capture,
+}
+
+/// Starts a datapath whose port 0 reads these frames and whose port 1 writes a capture.
+fn run(eal: &Eal, workers: usize, frames: &[Vec<u8>], initial: Snapshot) -> Run {
+    let pool = pool(eal);
+    let (input, output) = (Capture::new(frames), Capture(std::env::temp_dir().join(unique("sgswitch-out-"))));
+    let reader = format!("{},rx_pcap={}", unique("net_pcap_in"), input.0.display());
+    let writer = format!("{},tx_pcap={}", unique("net_pcap_out"), output.0.display());
+    let ports = [("a", reader), ("b", writer)]
+        .map(|(name, devargs)| PortSpec { name: name.into(), port: Port::attach(eal, &devargs).unwrap() });
+    let datapath = Datapath::start(eal, &pool, ports.into(), &config(workers), initial).unwrap();
+    Run { datapath, pool, output, _input: input }
+}
+
+#[test]
+fn one_worker_judges_and_gives_every_mbuf_back() {
+    let (_guard, eal) = alone();
+    let frames = requests(100);
+    let Run { datapath, pool, output, _input } = run(&eal, 1, &frames, snapshot(1, true));
+    wait_until("all are received", || sum(&datapath, |s| s.received.get()) == 300);
+    wait_until("all are settled", || {
+        sum(&datapath, |s| s.transmitted.get()) + drops(&datapath, DropReason::OutboundDenied) == 300
+    });
+    assert_eq!(drops(&datapath, DropReason::OutboundDenied), 75);
+    wait_until("connections are told", || sum(&datapath, |s| s.connections.get()) == 75);
+    let found = datapath.connections(1000, |_| true);
+    assert_eq!(found.iter().map(|(_, _, entries)| entries.len()).sum::<usize>(), 75);
+    let some = datapath.connections(10, |entry| entry.key().protocol() == 17);
+    assert_eq!(some[0].2.len(), 10);
+    assert!(datapath.connections(10, |entry| entry.key().protocol() == 6)[0].2.is_empty());
+    let ports = datapath.ports();
+    assert_eq!((ports[0].name.as_str(), ports[1].statistics.unwrap().tx_packets), ("a", 225));
+    datapath.stop();
+    assert_eq!(pool.in_use(), 0);
+    let expected: Vec<_> = frames.iter().filter(|f| f[37] == 53).cloned().collect();
+    assert_eq!(Capture::read(&output.0), expected, "in order, and unmodified (S12)");
+}
+
+#[test]
+fn two_workers_share_what_arrives_at_one_queue() {
+    let (_guard, eal) = alone();
+    let frames = requests(400);
+    let Run { datapath, pool, output, _input } = run(&eal, 2, &frames, snapshot(1, true));
+    let settled = |d: &Datapath| sum(d, |s| s.transmitted.get()) + drops(d, DropReason::OutboundDenied);
+    wait_until("all are settled", || settled(&datapath) == 1200);
+    assert_eq!(drops(&datapath, DropReason::OutboundDenied), 300);
+    let (there, here) = (sum(&datapath, |s| s.handed_over.get()), sum(&datapath, |s| s.taken_over.get()));
+    assert_eq!(there, here);
+    assert!((400..800).contains(&there), "about half of 1200 belong elsewhere: {there}");
+    // Port b has one transmit queue: the other worker's packets were relayed.
+    assert!(sum(&datapath, |s| s.relayed.get()) > 300);
+    wait_until("connections are told", || sum(&datapath, |s| s.connections.get()) == 300);
+    assert!(datapath.workers().iter().all(|w| w.statistics.connections.get() > 100));
+    datapath.stop();
+    assert_eq!(pool.in_use(), 0);
+    // Packets of one flow keep their order, whoever judged them.
+    let mut rounds = std::collections::HashMap::new();
+    for frame in Capture::read(&output.0) {
+        let seen: &mut Vec<u8> = rounds.entry((frame[34], frame[35])).or_default();
+        seen.push(frame[42]);
+    }
+    assert_eq!(rounds.len(), 300);
+    assert!(rounds.values().all(|seen| *seen == [0, 1, 2]));
+}
+
+#[test]
+fn without_a_policy_nothing_passes_and_a_push_opens() {
+    let (_guard, eal) = alone();
+    let Run { mut datapath, pool, .. } = run(&eal, 1, &requests(10), Snapshot::closed());
+    wait_until("all are dropped", || drops(&datapath, DropReason::NoPolicy) == 30);
+    assert_eq!(datapath.enforced(), 0);
+    datapath.publish(snapshot(7, true));
+    datapath.wait_enforced(Duration::from_secs(5)).unwrap();
+    assert_eq!(datapath.enforced(), 7);
+    wait_until("the worker says so", || sum(&datapath, |s| s.generation.get()) == 7);
+    datapath.stop();
+    assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
+fn publication_under_traffic_loses_nothing() {
+    let (_guard, eal) = alone();
+    let pool = pool(&eal);
+    // net_null gives frames of zeros without end: all are malformed, and all must be counted.
+    let ports = ["x", "y"].map(|name| {
+        let devargs = format!("{},size=60", unique("net_null_w"));
+        PortSpec { name: name.into(), port: Port::attach(&eal, &devargs).unwrap() }
+    });
+    let mut datapath = Datapath::start(&eal, &pool, ports.into(), &config(2), snapshot(1, true)).unwrap();
+    for generation in 2..200 {
+        datapath.publish(snapshot(generation, generation % 2 == 0));
+        datapath.wait_enforced(Duration::from_secs(5)).unwrap();
+        assert_eq!(datapath.enforced(), generation);
+    }
+    let (statistics, counters): (Vec<_>, Vec<_>) =
+        datapath.workers().iter().map(|w| (w.statistics.clone(), w.counters.clone())).unzip();
+    datapath.stop();
+    let received: u64 = statistics.iter().map(|s| s.received.get()).sum();
+    let dropped: u64 = counters.iter().map(|c| c.drops.total()).sum();
+    assert!(received > 10_000, "{received}");
+    assert_eq!(received, dropped);
+    assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
+fn what_cannot_start_says_why() {
+    let (_guard, eal) = alone();
+    let pool = pool(&eal);
+    let start = |cores: Vec<usize>| {
+        let config = DatapathConfig { cores, ..config(1) };
+        Datapath::start(&eal, &pool, vec![], &config, Snapshot::closed()).err()
+    };
+    assert!(matches!(start(vec![]), Some(StartError::Workers(0))));
+    assert!(matches!(start(vec![0; 65]), Some(StartError::Workers(65))));
+    let refused = start(vec![1000]).unwrap();
+    assert!(refused.to_string().contains("CPU 1000"), "{refused}");
+}
