@@ -72,7 +72,9 @@ impl FlowKey {
     /// Ports are those of the table above.
     #[inline]
     pub fn new(vpc: VpcIndex, protocol: u8, src: (Addr, u16), dst: (Addr, u16)) -> (FlowKey, Side) {
-        let (low, high, side) = if src <= dst { (src, dst, Side::Low) } else { (dst, src, Side::High) };
+        // As tuples they would be compared for equality first, which hardly ever holds.
+        let in_order = src.0 < dst.0 || (src.0 == dst.0 && src.1 <= dst.1);
+        let (low, high, side) = if in_order { (src, dst, Side::Low) } else { (dst, src, Side::High) };
         let halves = |addr: Addr| [(addr.0 >> 64) as u64, addr.0 as u64];
         let rest = u64::from(low.1)
             | u64::from(high.1) << 16
