@@ -53,8 +53,8 @@ pub struct Consumer(Arc<Ring>);
 pub fn ring(eal: &Eal, name: &str, size: u32) -> Result<(Producer, Consumer), Error> {
     let c_name = CString::new(name).map_err(|_| Error::ZeroByte(name.to_string()))?;
     let flags = dpdk_sys::SGS_RING_F_SP_ENQ | dpdk_sys::SGS_RING_F_SC_DEQ;
-    // One place of a ring stays empty.
-    let places = size.saturating_add(1).next_power_of_two();
+    // One place of a ring stays empty. DPDK refuses what is no power of two.
+    let places = size.checked_add(1).and_then(u32::checked_next_power_of_two).unwrap_or(u32::MAX);
     // SAFETY: EAL is started, the name lives through the call.
     let raw = unsafe { dpdk_sys::rte_ring_create(c_name.as_ptr(), places, -1, flags) };
     let raw = NonNull::new(raw).ok_or_else(|| Error::last(format!("making the ring '{name}'")))?;

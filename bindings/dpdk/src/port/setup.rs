@@ -48,6 +48,10 @@ impl Port {
             let (rx, tx) = (info.max_rx_queues, info.max_tx_queues);
             return Err(self.unsupported(format!("has {rx} receive and {tx} transmit queues at most")));
         }
+        if config.rx_queues == 0 && config.tx_queues == 0 {
+            // DPDK would take it for the driver's own preference.
+            return Err(self.unsupported("needs a queue"));
+        }
         let mut conf = dpdk_sys::rte_eth_conf::default();
         conf.rxmode.offloads = info.rx_offload_capa & dpdk_sys::SGS_RX_OFFLOAD_SCATTER;
         conf.txmode.offloads = info.tx_offload_capa & dpdk_sys::SGS_TX_OFFLOAD_MULTI_SEGS;
