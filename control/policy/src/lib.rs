@@ -1,1 +1,22 @@
-//! Policy documents: validation, compilation, the linear oracle, explain.
+//! From a document to a compiled snapshot: reading, validating (every error at
+//! once, each with its path), compiling, and the linear oracle beside it all.
+
+#![forbid(unsafe_code)]
+
+mod check;
+mod compile;
+mod explain;
+mod export;
+mod model;
+pub mod oracle;
+mod reader;
+mod report;
+mod validate;
+
+pub use check::{Mismatch, self_check};
+pub use compile::Compiler;
+pub use explain::{EndExplanation, ExplainError, ExplainRequest, Explanation, NearestMiss, explain};
+pub use model::*;
+pub use reader::merge;
+pub use report::{Fault, Faults, MAX_FAULTS, Notice};
+pub use validate::{Context, validate};

@@ -1,0 +1,261 @@
+//! Why a packet would pass, or what comes nearest where nothing permits it.
+
+use std::net::IpAddr;
+
+use engine::policy::Direction;
+use engine::snapshot::Snapshot;
+use engine::verdict::Judgement;
+use serde::{Deserialize, Serialize};
+
+use crate::check::ask;
+use crate::compile::Compiler;
+use crate::model::{NetworkInterface, Validated};
+use crate::oracle::{self, Packet};
+
+/// A packet to explain: the first of its flow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// An address, or an interface's id.
+    pub from: String,
+    /// An address, or an interface's id.
+    pub to: String,
+    /// `tcp`, `udp`, `icmp`, `icmpv6` or a number.
+    pub protocol: String,
+    /// Destination port of TCP and UDP.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// Source port of TCP and UDP; an ephemeral one if it is left out.
+    #[serde(default)]
+    pub source_port: Option<u16>,
+    /// ICMP type; an echo request if it is left out.
+    #[serde(default)]
+    pub icmp_type: Option<u8>,
+    /// ICMP code.
+    #[serde(default)]
+    pub icmp_code: Option<u8>,
+    /// The VPC, where the addresses are in several.
+    #[serde(default)]
+    pub vpc: Option<String>,
+}
+
+/// What becomes of the packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Whether it passes.
+    pub allowed: bool,
+    /// In a sentence.
+    pub summary: String,
+    /// The ends that are interfaces of the policy, the sender first.
+    pub ends: Vec<EndExplanation>,
+}
+
+/// How one end judges it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndExplanation {
+    /// The interface.
+    pub interface: String,
+    /// `outbound` at the sender, `inbound` at the receiver.
+    pub direction: String,
+    /// `denied`, `tracked` or `untracked`.
+    pub verdict: String,
+    /// The rules that permit it.
+    pub rules: Vec<String>,
+    /// Where none does: what each group has that comes nearest.
+    pub nearest: Vec<NearestMiss>,
+}
+
+/// The rule of a group that comes nearest to permitting a packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NearestMiss {
+    /// The group.
+    pub group: String,
+    /// The rule; none if the group has no rule in that direction.
+    pub rule: Option<String>,
+    /// What it permits instead.
+    pub reason: String,
+}
+
+/// The request does not make a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExplainError {
+    /// What is wrong with it.
+    Invalid(String),
+    /// The compiled policy and its rules differ: a defect of the switch.
+    Mismatch(String),
+}
+
+/// One end of the packet.
+struct End<'v> {
+    interface: Option<&'v NetworkInterface>,
+    address: Option<IpAddr>,
+}
+
+/// Finds an end by interface id or address.
+fn end<'v>(policy: &'v Validated, text: &str, vpc: Option<&str>) -> Result<End<'v>, ExplainError> {
+    if text.starts_with("eni-") {
+        let missing = || ExplainError::Invalid(format!("the policy has no interface '{text}'"));
+        return Ok(End { interface: Some(policy.interfaces.get(text).ok_or_else(missing)?), address: None });
+    }
+    let address: IpAddr = text.parse().map_err(|_| {
+        ExplainError::Invalid(format!("'{text}' is neither an address nor an interface's id (eni-...)"))
+    })?;
+    let owns = |i: &&NetworkInterface| {
+        vpc.is_none_or(|vpc| vpc == i.vpc)
+            && (i.addresses.contains(&address) || i.prefixes.iter().any(|p| p.contains(&address)))
+    };
+    let mut owners = policy.interfaces.values().filter(owns);
+    let interface = owners.next();
+    if let (Some(one), Some(other)) = (interface, owners.next()) {
+        let message = format!("{address} is in {} and in {}: say which VPC is meant", one.vpc, other.vpc);
+        return Err(ExplainError::Invalid(message));
+    }
+    Ok(End { interface, address: Some(address) })
+}
+
+/// Explains what the compiled policy does with a packet, by which rules.
+///
+/// # Errors
+/// [`ExplainError::Invalid`] if the request does not make a packet.
+pub fn explain(
+    policy: &Validated,
+    compiler: &Compiler,
+    snapshot: &Snapshot,
+    request: &ExplainRequest,
+) -> Result<Explanation, ExplainError> {
+    let vpc = request.vpc.as_deref();
+    let (from, to) = (end(policy, &request.from, vpc)?, end(policy, &request.to, vpc)?);
+    let protocol = protocol(&request.protocol)?;
+    let v6 = [from.address, to.address].into_iter().flatten().next().map_or(protocol == 58, |a| a.is_ipv6());
+    let address = |end: &End<'_>, name: &str| {
+        let own = end.interface.map_or(&[][..], |i| &i.addresses);
+        let given = end.address.or_else(|| own.iter().copied().find(|a| a.is_ipv6() == v6));
+        let given = given.filter(|a| a.is_ipv6() == v6);
+        given.ok_or_else(|| {
+            ExplainError::Invalid(format!("{name} has no IPv{} address", if v6 { 6 } else { 4 }))
+        })
+    };
+    let (src, dst) = (address(&from, &request.from)?, address(&to, &request.to)?);
+    let port = match protocol {
+        6 | 17 => request.port.ok_or_else(|| ExplainError::Invalid("TCP and UDP need a port".to_string()))?,
+        1 | 58 => {
+            let echo = if protocol == 1 { 8 } else { 128 };
+            u16::from_be_bytes([request.icmp_type.unwrap_or(echo), request.icmp_code.unwrap_or(0)])
+        }
+        _ => 0,
+    };
+    let source_port = request.source_port.unwrap_or(49_152);
+    let packet = |remote| Packet { remote, protocol, port, source_port };
+    let mut ends = Vec::new();
+    let asked = [(from.interface, Direction::Outbound, dst), (to.interface, Direction::Inbound, src)];
+    for (interface, direction, remote) in asked {
+        let Some(interface) = interface.filter(|i| policy.port_of(&i.id).is_some()) else { continue };
+        ends.push(explain_end(policy, compiler, snapshot, interface, direction, &packet(remote))?);
+    }
+    let refused = ends.iter().find(|e| e.verdict == "denied");
+    let summary = match (refused, ends.is_empty()) {
+        (_, true) => {
+            "neither end is an interface that is bound to a port: this switch does not judge it".to_string()
+        }
+        (Some(end), _) => format!("denied: no {} rule of {} permits it", end.direction, end.interface),
+        (None, _) => {
+            let tracked = ends.iter().any(|e| e.verdict == "tracked");
+            format!(
+                "allowed, {}",
+                if tracked {
+                    "tracked: replies pass by state"
+                } else {
+                    "untracked: judged by rules on each packet"
+                }
+            )
+        }
+    };
+    Ok(Explanation { allowed: refused.is_none() && !ends.is_empty(), summary, ends })
+}
+
+fn protocol(text: &str) -> Result<u8, ExplainError> {
+    match text.to_lowercase().as_str() {
+        "tcp" => Ok(6),
+        "udp" => Ok(17),
+        "icmp" => Ok(1),
+        "icmpv6" => Ok(58),
+        other => other.parse().map_err(|_| {
+            ExplainError::Invalid(format!(
+                "'{text}' is no protocol: expected tcp, udp, icmp, icmpv6 or a number"
+            ))
+        }),
+    }
+}
+
+fn explain_end(
+    policy: &Validated,
+    compiler: &Compiler,
+    snapshot: &Snapshot,
+    interface: &NetworkInterface,
+    direction: Direction,
+    packet: &Packet,
+) -> Result<EndExplanation, ExplainError> {
+    let (judgement, permitting) = oracle::judge(policy, interface, direction, packet);
+    let compiled = ask(compiler, snapshot, &interface.id, direction, packet);
+    if compiled != Some(judgement) {
+        let message =
+            format!("the compiled tables say {compiled:?} at {}, its rules say {judgement:?}", interface.id);
+        return Err(ExplainError::Mismatch(message));
+    }
+    let nearest = match judgement {
+        Judgement::Denied => {
+            interface.groups.iter().map(|g| nearest(policy, interface, g, direction, packet)).collect()
+        }
+        Judgement::Tracked | Judgement::Untracked => vec![],
+    };
+    let verdict = match judgement {
+        Judgement::Denied => "denied",
+        Judgement::Tracked => "tracked",
+        Judgement::Untracked => "untracked",
+    };
+    Ok(EndExplanation {
+        interface: interface.id.clone(),
+        direction: match direction {
+            Direction::Inbound => "inbound".to_string(),
+            Direction::Outbound => "outbound".to_string(),
+        },
+        verdict: verdict.to_string(),
+        rules: permitting.iter().map(|r| r.id.clone()).collect(),
+        nearest,
+    })
+}
+
+/// The rule of a group that shares most with the packet.
+fn nearest(
+    policy: &Validated,
+    interface: &NetworkInterface,
+    group: &str,
+    direction: Direction,
+    packet: &Packet,
+) -> NearestMiss {
+    let (rules, preposition) = match (policy.groups.get(group), direction) {
+        (Some(group), Direction::Inbound) => (&group.inbound[..], "from"),
+        (Some(group), Direction::Outbound) => (&group.outbound[..], "to"),
+        (None, _) => (&[][..], "from"),
+    };
+    let shares = |rule: &crate::model::Rule| {
+        let service = oracle::is_for(rule.service, packet);
+        let peer = oracle::is_peer(policy, interface, &rule.peer, packet.remote);
+        (service || peer, service, peer)
+    };
+    let best = rules.iter().max_by_key(|rule| shares(rule));
+    let reason = match best.map(|rule| (rule, shares(rule))) {
+        None => "it has no rule in this direction".to_string(),
+        Some((rule, (_, true, _))) => {
+            format!("{} is allowed, {preposition} {} only", rule.service, rule.peer)
+        }
+        Some((rule, (_, _, true))) => {
+            format!("{preposition} {} only {} is allowed", packet.remote, rule.service)
+        }
+        Some(_) => {
+            format!("none of its {} rules is for this service or {preposition} this address", rules.len())
+        }
+    };
+    let related = best.filter(|rule| shares(rule).0);
+    NearestMiss { group: group.to_string(), rule: related.map(|r| r.id.clone()), reason }
+}

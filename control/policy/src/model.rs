@@ -1,0 +1,275 @@
+//! What a validated document says, in types: nothing here needs checking again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use engine::addr::MacAddr;
+use ipnet::IpNet;
+
+/// A whole policy. Maps are by id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Validated {
+    /// VPCs, those only mentioned included.
+    pub vpcs: BTreeMap<String, Vpc>,
+    /// Security groups, the default one of each VPC included (S50).
+    pub groups: BTreeMap<String, SecurityGroup>,
+    /// Network interfaces.
+    pub interfaces: BTreeMap<String, NetworkInterface>,
+    /// Prefix lists.
+    pub prefix_lists: BTreeMap<String, PrefixList>,
+    /// Peerings between VPCs.
+    pub peerings: Vec<Peering>,
+    /// Which port serves what.
+    pub bindings: Vec<Binding>,
+    /// The operator's choices.
+    pub settings: Settings,
+}
+
+/// A VPC.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vpc {
+    /// Whether it has an IPv6 block (D14).
+    pub ipv6: bool,
+}
+
+/// A security group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecurityGroup {
+    /// `sg-...`
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its description.
+    pub description: String,
+    /// The VPC it belongs to.
+    pub vpc: String,
+    /// Rules for what reaches its interfaces.
+    pub inbound: Vec<Rule>,
+    /// Rules for what leaves them.
+    pub outbound: Vec<Rule>,
+}
+
+/// One rule: one protocol, one range, one peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// `sgr-` and 17 hex digits: the document's, or made from the rule's properties.
+    pub id: String,
+    /// What it permits.
+    pub service: RuleService,
+    /// From or to whom.
+    pub peer: Peer,
+    /// Its description.
+    pub description: Option<String>,
+}
+
+/// What a rule permits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RuleService {
+    /// All traffic (protocol `-1`).
+    All,
+    /// TCP (6) or UDP (17) ports, both included.
+    Ports(u8, u16, u16),
+    /// ICMP (1) or ICMPv6 (58): type and code, `None` for all (D4).
+    Icmp(u8, Option<u8>, Option<u8>),
+    /// Another protocol, whole (D2).
+    Protocol(u8),
+}
+
+/// The source of an inbound rule, or the destination of an outbound one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Peer {
+    /// An address block, in canonical form (D5).
+    Cidr(IpNet),
+    /// A prefix list.
+    PrefixList(String),
+    /// The members of a group.
+    Group {
+        /// The group.
+        id: String,
+        /// Whether it is gone or no longer reachable by a peering (D10, S36):
+        /// then the rule matches nothing.
+        stale: bool,
+    },
+}
+
+/// An elastic network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkInterface {
+    /// `eni-...`
+    pub id: String,
+    /// The VPC it is in.
+    pub vpc: String,
+    /// Its MAC.
+    pub mac: MacAddr,
+    /// Its groups, in order and without repetition; never empty (S3).
+    pub groups: Vec<String>,
+    /// Private addresses, in the document's order.
+    pub addresses: Vec<IpAddr>,
+    /// Delegated prefixes.
+    pub prefixes: Vec<IpNet>,
+    /// Whether it may only send and receive as itself.
+    pub source_dest_check: bool,
+    /// Seconds; `None` for the default (D18).
+    pub tcp_established_timeout: Option<u32>,
+    /// Seconds.
+    pub udp_timeout: Option<u32>,
+    /// Seconds.
+    pub udp_stream_timeout: Option<u32>,
+}
+
+/// A prefix list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrefixList {
+    /// `pl-...`
+    pub id: String,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its version.
+    pub version: Option<u64>,
+    /// Whether its entries are IPv6.
+    pub ipv6: bool,
+    /// Its weight in quotas: `MaxEntries`, or how many entries it has (D6).
+    pub max_entries: usize,
+    /// Its entries, each with its description.
+    pub entries: Vec<(IpNet, Option<String>)>,
+}
+
+/// A peering of two VPCs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peering {
+    /// `pcx-...`
+    pub id: String,
+    /// Who asked for it, and who accepted.
+    pub vpcs: [String; 2],
+    /// Whether it is in force.
+    pub active: bool,
+}
+
+/// What a port is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// It serves an interface.
+    Interface {
+        /// The interface.
+        interface: String,
+        /// The port's name.
+        port: String,
+    },
+    /// It leads to the rest of the network.
+    Uplink {
+        /// The port's name.
+        port: String,
+        /// The VPC it carries.
+        vpc: String,
+        /// Under this VLAN, or untagged.
+        vlan: Option<u16>,
+    },
+}
+
+/// The operator's choices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Limits, `None` for unlimited (D20).
+    pub quotas: Option<Quotas>,
+    /// Whether `&` is refused in descriptions of rules, as EC2's text has it (D1).
+    pub strict_rule_descriptions: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { quotas: Some(Quotas::default()), strict_rule_descriptions: false }
+    }
+}
+
+/// EC2's public quotas (D20).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quotas {
+    /// Rules of a group, for each direction and family.
+    pub rules_per_group: usize,
+    /// Groups of an interface.
+    pub groups_per_interface: usize,
+}
+
+impl Default for Quotas {
+    fn default() -> Quotas {
+        Quotas { rules_per_group: 60, groups_per_interface: 5 }
+    }
+}
+
+/// The name of the group that every VPC has (S52).
+pub const DEFAULT_GROUP: &str = "default";
+
+impl RuleService {
+    /// The protocol as EC2 shows it (D3).
+    pub fn protocol(&self) -> String {
+        match self {
+            RuleService::All => "-1".to_string(),
+            RuleService::Ports(6, ..) => "tcp".to_string(),
+            RuleService::Ports(17, ..) => "udp".to_string(),
+            RuleService::Icmp(1, ..) => "icmp".to_string(),
+            RuleService::Icmp(..) => "icmpv6".to_string(),
+            RuleService::Ports(number, ..) | RuleService::Protocol(number) => number.to_string(),
+        }
+    }
+
+    /// `FromPort` and `ToPort` as EC2 shows them; none for all traffic.
+    pub fn range(&self) -> Option<(i64, i64)> {
+        let or_all = |v: Option<u8>| v.map_or(-1, i64::from);
+        match *self {
+            RuleService::All => None,
+            RuleService::Ports(_, from, to) => Some((from.into(), to.into())),
+            RuleService::Icmp(_, icmp_type, code) => Some((or_all(icmp_type), or_all(code))),
+            RuleService::Protocol(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for RuleService {
+    /// As people write it: `tcp 443`, `udp 7000-8000`, `icmp type 8`, `all traffic`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.protocol();
+        match *self {
+            RuleService::All => f.write_str("all traffic"),
+            RuleService::Ports(_, 0, u16::MAX) => write!(f, "{name} all ports"),
+            RuleService::Ports(_, from, to) if from == to => write!(f, "{name} {from}"),
+            RuleService::Ports(_, from, to) => write!(f, "{name} {from}-{to}"),
+            RuleService::Icmp(_, None, _) => f.write_str(&name),
+            RuleService::Icmp(_, Some(t), None) => write!(f, "{name} type {t}"),
+            RuleService::Icmp(_, Some(t), Some(c)) => write!(f, "{name} type {t} code {c}"),
+            RuleService::Protocol(number) => write!(f, "protocol {number}"),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Cidr(net) => net.fmt(f),
+            Peer::PrefixList(id) => f.write_str(id),
+            Peer::Group { id, stale: false } => f.write_str(id),
+            Peer::Group { id, stale: true } => write!(f, "{id} (stale)"),
+        }
+    }
+}
+
+impl Validated {
+    /// The VPCs that may refer to each other's groups: the VPC itself, then
+    /// those it has an active peering with.
+    pub fn scopes<'v>(&'v self, vpc: &'v str) -> impl Iterator<Item = &'v str> {
+        let peers = self.peerings.iter().filter(|p| p.active).filter_map(move |p| match &p.vpcs {
+            [one, other] if one == vpc => Some(other.as_str()),
+            [other, one] if one == vpc => Some(other.as_str()),
+            _ => None,
+        });
+        std::iter::once(vpc).chain(peers)
+    }
+
+    /// The port that serves an interface.
+    pub fn port_of(&self, id: &str) -> Option<&str> {
+        self.bindings.iter().find_map(|b| match b {
+            Binding::Interface { interface, port } if interface == id => Some(port.as_str()),
+            _ => None,
+        })
+    }
+}
