@@ -1,67 +1,11 @@
-use super::Timeouts;
-use super::tcp::{self, Event, Who};
+use super::tcp::{self, Who};
+use super::{State, Timeouts};
+use crate::addr::Addr;
 use crate::flow::{FlowKey, Side};
-use crate::ids::InterfaceId;
+use crate::ids::{InterfaceId, VpcIndex};
 use crate::packet::{Ip, TcpFlags, Transport};
 use crate::time::Tick;
 use crate::verdict::DropReason;
-
-/// What a connection has come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum State {
-    /// TCP: opened by one side.
-    SynSent,
-    /// TCP: answered by the other.
-    SynReceived,
-    /// TCP: open, or picked up in mid-stream (D30).
-    Established,
-    /// TCP: one side has sent FIN.
-    FinWait,
-    /// TCP: both have.
-    Closing,
-    /// TCP: over, or reset.
-    Closed,
-    /// UDP: never answered.
-    UdpRequest,
-    /// UDP: answered once.
-    UdpReplied,
-    /// UDP: asked again after an answer.
-    UdpStream,
-    /// ICMP: never answered.
-    Icmp,
-    /// ICMP: answered.
-    IcmpReplied,
-    /// Any other protocol.
-    Other,
-}
-
-impl State {
-    /// Whether the connection may be given up when the table is full: no end
-    /// has shown yet that it wants it.
-    #[inline]
-    pub const fn is_half_open(self) -> bool {
-        matches!(self, State::SynSent | State::SynReceived | State::UdpRequest | State::Icmp | State::Closed)
-    }
-
-    /// The stable name.
-    pub const fn label(self) -> &'static str {
-        match self {
-            State::SynSent => "syn_sent",
-            State::SynReceived => "syn_received",
-            State::Established => "established",
-            State::FinWait => "fin_wait",
-            State::Closing => "closing",
-            State::Closed => "closed",
-            State::UdpRequest => "udp_request",
-            State::UdpReplied => "udp_replied",
-            State::UdpStream => "udp_stream",
-            State::Icmp => "icmp",
-            State::IcmpReplied => "icmp_replied",
-            State::Other => "other",
-        }
-    }
-}
 
 /// One connection: both directions, both ends. Plain data in one cache line, so
 /// that a table may lie in memory that outlasts the process.
@@ -71,137 +15,153 @@ pub struct Entry {
     key: FlowKey,
     /// The interface at each side; `NONE` where the end is not on this switch.
     ends: [InterfaceId; 2],
-    /// TCP: the next sequence number of each side, as far as seen.
-    next_seq: [u32; 2],
+    /// TCP, by side: the sequence number that the other side expects next of it.
+    /// With [`FIN_CLAIMED`] the end of the FIN that is not acknowledged yet.
+    pub(super) expected: [u32; 2],
     deadline: Tick,
-    state: State,
+    pub(super) state: State,
     flags: u8,
     /// The table's note of how many groups from its own it lies.
     displacement: u8,
 }
 
 const _: () = assert!(size_of::<Entry>() == 64 && align_of::<Entry>() == 64);
+const _: () =
+    assert!(std::mem::offset_of!(Entry, key) == 0 && std::mem::offset_of!(Entry, displacement) < 63);
 
-/// Bit 0 and 1: tracked at the low and high side.
+// Flags of a side are two bits each, the low side's first.
+/// The side lets the flow pass by state.
 const TRACKED: u8 = 1;
-/// Bit 2: the high side sent the first packet.
+/// The high side opened the connection.
 const ORIGINATOR: u8 = 1 << 2;
-/// Bit 3 and 4: the low and high side have sent FIN.
-const FIN: u8 = 1 << 3;
-/// Bit 5 and 6: `next_seq` of the low and high side has been seen.
-const SEEN: u8 = 1 << 5;
+/// The side has sent a FIN that the other has not acknowledged.
+pub(super) const FIN_CLAIMED: u8 = 1 << 3;
+/// The side has sent a FIN that the other has acknowledged.
+pub(super) const FIN_DONE: u8 = 1 << 5;
+/// The side that did not open the connection has sent something.
+const REPLIED: u8 = 1 << 7;
 
 impl Entry {
     /// The connection that a first packet opens, tracked nowhere yet. `None` if
-    /// this packet opens none: a TCP reset or FIN (D30), an ICMP error, a fragment.
+    /// this packet opens none: a TCP reset or FIN (D30), a segment that is
+    /// neither SYN nor ACK, an ICMP error, a fragment, neighbour discovery.
     pub fn open(key: FlowKey, originator: Side, ip: &Ip, now: Tick, timeouts: &Timeouts) -> Option<Entry> {
-        let state = match ip.transport {
-            Transport::Tcp(tcp) => match Event::of(tcp.flags) {
-                Event::Rst | Event::Fin => return None,
-                Event::Syn => State::SynSent,
-                Event::SynAck => State::SynReceived,
-                Event::Ack => State::Established,
-            },
+        let state = match &ip.transport {
+            Transport::Tcp(tcp) => tcp::first(tcp.flags)?,
             Transport::Udp(_) => State::UdpRequest,
             Transport::Query(_) | Transport::Icmp { .. } => State::Icmp,
             Transport::Other => State::Other,
             Transport::Error(_) | Transport::NeighbourDiscovery(_) | Transport::Fragment(_) => return None,
         };
+        // Who answers a SYN that nobody saw is not who opened the connection.
+        let answers = state == State::SynReceived;
+        let originator_is_high = (originator == Side::High) != answers;
         let mut entry = Entry {
             key,
-            ends: [InterfaceId::NONE; 2],
-            next_seq: [0; 2],
-            deadline: now + timeouts.of(state),
             state,
-            flags: if originator == Side::High { ORIGINATOR } else { 0 },
-            displacement: 0,
+            deadline: now + timeouts.of(state),
+            flags: if originator_is_high { ORIGINATOR } else { 0 } | if answers { REPLIED } else { 0 },
+            ..Entry::empty()
         };
-        if let Transport::Tcp(tcp) = ip.transport {
-            entry.next_seq[originator.index()] = tcp::sequence_end(&tcp);
-            entry.flags |= SEEN << originator.index();
-            if tcp.flags.contains(TcpFlags::ACK) {
-                entry.next_seq[originator.other().index()] = tcp.ack;
-                entry.flags |= SEEN << originator.other().index();
-            }
-            // Who answers a SYN nobody saw is not who opened the connection.
-            if state == State::SynReceived {
-                entry.flags ^= ORIGINATOR;
-            }
+        if let Transport::Tcp(tcp) = &ip.transport {
+            entry.start(originator, tcp);
         }
         Some(entry)
     }
 
-    /// Takes note of a packet of this connection from `side`.
+    /// Whether this packet begins another connection between the same endpoints:
+    /// a SYN where the last connection is over (a port used again), was never
+    /// seen to live, or is being asked for anew with another number. Rules have to be
+    /// asked as for any first packet; if they permit it, the new connection
+    /// takes the place of this one ([`Table::replace`](super::Table::replace)).
+    #[inline]
+    pub fn is_reopened_by(&self, side: Side, ip: &Ip) -> bool {
+        let Transport::Tcp(tcp) = &ip.transport else { return false };
+        tcp.flags.contains(TcpFlags::SYN)
+            && tcp::first(tcp.flags) == Some(State::SynSent)
+            && match self.state {
+                State::Closed | State::PickedUp => true,
+                State::SynSent | State::SynReceived => {
+                    side == self.originator() && tcp.seq.wrapping_add(1) != self.expected[side.index()]
+                }
+                _ => false,
+            }
+    }
+
+    /// Takes note of a packet of this connection from `side`. At most the
+    /// packet's numbers and state are written, and the deadline once per tick.
+    ///
+    /// A packet that [reopens](Self::is_reopened_by) the connection restarts
+    /// it here, at the ends that tracked it: for callers that do not want to
+    /// ask the rules again.
     ///
     /// # Errors
-    /// `InvalidTcp` for a reset that its sender could not have sent; nothing changes.
+    /// `InvalidTcp` for a reset that its receiver could not believe; nothing changes.
     #[inline]
     pub fn advance(&mut self, side: Side, ip: &Ip, now: Tick, timeouts: &Timeouts) -> Result<(), DropReason> {
-        let by_originator = side == self.originator();
-        let state = match ip.transport {
+        let who = self.who(side);
+        let (state, ends_soon) = match &ip.transport {
             Transport::Tcp(tcp) => {
-                let who = if by_originator { Who::Originator } else { Who::Responder };
-                let event = Event::of(tcp.flags);
-                let (own, other) = (side.index(), side.other().index());
-                if event == Event::Rst {
-                    let own_next = (self.flags & SEEN << own != 0).then_some(self.next_seq[own]);
-                    if !tcp::reset_is_acceptable(self.state, who, &tcp, own_next, self.next_seq[other]) {
-                        return Err(DropReason::InvalidTcp);
-                    }
-                }
-                // The same ports again after the end: a new connection in the old one's place.
-                if event == Event::Syn
-                    && matches!(self.state, State::Closed | State::Closing)
-                    && let Some(fresh) = Entry::open(self.key, side, ip, now, timeouts)
-                {
-                    let tracked = self.flags & (TRACKED | TRACKED << 1);
-                    let (ends, displacement) = (self.ends, self.displacement);
-                    *self = Entry { ends, displacement, flags: fresh.flags | tracked, ..fresh };
+                if self.is_reopened_by(side, ip) {
+                    self.restart(side, ip, now, timeouts);
                     return Ok(());
                 }
-                if event == Event::Fin {
-                    self.set_flag(FIN << own);
-                }
-                if event != Event::Rst {
-                    self.observe_sequence(side, tcp::sequence_end(&tcp));
-                }
-                let both = self.flags & FIN != 0 && self.flags & FIN << 1 != 0;
-                tcp::next(self.state, who, event, both)
+                let event = self.hear(side, tcp)?;
+                (tcp::next(self.state, who, event), event.announces_end())
             }
-            _ => match (self.state, by_originator) {
-                (State::UdpRequest, false) => State::UdpReplied,
-                (State::UdpReplied, true) => State::UdpStream,
-                (State::Icmp, false) => State::IcmpReplied,
-                (state, _) => state,
-            },
+            // An error about the connection is not of it (D17).
+            Transport::Error(_) => return Ok(()),
+            _ => (next_without_tcp(self.state, who), false),
         };
+        if who == Who::Responder && self.flags & REPLIED == 0 {
+            self.flags |= REPLIED;
+        }
+        // What is over stays over: late packets do not keep it.
+        if (self.state, state) == (State::Closed, State::Closed) {
+            return Ok(());
+        }
+        let mut timeout = timeouts.of(state);
+        if ends_soon {
+            timeout = timeout.min(timeouts.closing);
+        }
+        let deadline = now + timeout;
         if state != self.state {
             self.state = state;
         }
-        // What is over stays over: late packets do not keep it alive.
-        let deadline = now + timeouts.of(state);
-        if deadline != self.deadline && (state != State::Closed || deadline < self.deadline) {
+        if deadline != self.deadline {
             self.deadline = deadline;
         }
         Ok(())
     }
 
-    /// Raises the next sequence number of a side; written only if it moved.
-    #[inline]
-    fn observe_sequence(&mut self, side: Side, end: u32) {
-        let seen = SEEN << side.index();
-        let ahead = end.wrapping_sub(self.next_seq[side.index()]);
-        if self.flags & seen == 0 || (ahead != 0 && ahead < 1 << 31) {
-            self.next_seq[side.index()] = end;
-            self.set_flag(seen);
+    #[cold]
+    fn restart(&mut self, side: Side, ip: &Ip, now: Tick, timeouts: &Timeouts) {
+        if let Some(fresh) = Entry::open(self.key, side, ip, now, timeouts) {
+            let tracked = self.flags & (TRACKED | TRACKED << 1);
+            let (ends, displacement) = (self.ends, self.displacement);
+            *self = Entry { ends, displacement, flags: fresh.flags | tracked, ..fresh };
         }
     }
 
     #[inline]
-    fn set_flag(&mut self, flag: u8) {
-        if self.flags & flag == 0 {
-            self.flags |= flag;
-        }
+    pub(super) fn who(&self, side: Side) -> Who {
+        if side == self.originator() { Who::Originator } else { Who::Responder }
+    }
+
+    /// Whether a flag of two bits is set for a side.
+    #[inline]
+    pub(super) const fn has(&self, side: Side, flag: u8) -> bool {
+        self.flags & flag << side as u8 != 0
+    }
+
+    #[inline]
+    pub(super) const fn set(&mut self, side: Side, flag: u8) {
+        self.flags |= flag << side as u8;
+    }
+
+    #[inline]
+    pub(super) const fn clear(&mut self, side: Side, flag: u8) {
+        self.flags &= !(flag << side as u8);
     }
 
     /// The flow's key.
@@ -224,18 +184,24 @@ impl Entry {
     /// Whether the end at this side lets the flow pass by state.
     #[inline]
     pub const fn is_tracked(&self, side: Side) -> bool {
-        self.flags & TRACKED << side as u8 != 0
+        self.has(side, TRACKED)
     }
 
     /// Lets the flow pass the end at this side from now on.
     pub const fn set_tracked(&mut self, side: Side) {
-        self.flags |= TRACKED << side as u8;
+        self.set(side, TRACKED);
     }
 
     /// The side that opened the connection.
     #[inline]
     pub const fn originator(&self) -> Side {
         if self.flags & ORIGINATOR == 0 { Side::Low } else { Side::High }
+    }
+
+    /// Whether the side that did not open it has sent something.
+    #[inline]
+    pub const fn replied(&self) -> bool {
+        self.flags & REPLIED != 0
     }
 
     /// What it has come to.
@@ -266,11 +232,11 @@ impl Entry {
 
     /// What an empty slot holds: equal to no packet's key, long expired.
     pub(super) fn empty() -> Entry {
-        let nowhere = (crate::addr::Addr(0), 0);
+        let nowhere = (Addr(0), 0);
         Entry {
-            key: FlowKey::new(Default::default(), 0, nowhere, nowhere).0,
+            key: FlowKey::new(VpcIndex(0), 0, nowhere, nowhere).0,
             ends: [InterfaceId::NONE; 2],
-            next_seq: [0; 2],
+            expected: [0; 2],
             deadline: Tick(0),
             state: State::Other,
             flags: 0,
@@ -278,3 +244,17 @@ impl Entry {
         }
     }
 }
+
+/// The state after a packet of a protocol that has none of its own.
+#[inline]
+fn next_without_tcp(state: State, who: Who) -> State {
+    match (state, who) {
+        (State::UdpRequest, Who::Responder) => State::UdpReplied, // the first answer
+        (State::UdpReplied, Who::Originator) => State::UdpStream, // more than one exchange
+        (State::Icmp, Who::Responder) => State::IcmpReplied,      // the answer
+        (state, _) => state,                                      // more of the same
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
 use super::Entry;
-use crate::arch::{mask_eq_u16x16, prefetch};
+use crate::arch::{mask_eq_u16x16, prefetch, prefetch_slice};
 use crate::flow::{FlowHash, FlowKey};
 use crate::time::Tick;
 
@@ -13,6 +13,12 @@ pub const PROBES: usize = 16;
 
 /// Packets ahead of which a lookup asks for an entry's line.
 const PREFETCH_DISTANCE: usize = 4;
+
+/// Groups that the clock hand looks through for a newcomer when the table is full.
+const RECLAIM_GROUPS: usize = 2;
+
+/// The highest overflow count: nothing is sent on from a group that has it.
+const MAX_OVERFLOW: u16 = u16::MAX;
 
 /// Fifteen tags and, last, the count of flows that went on to the next group.
 /// A tag of 0 is an empty slot.
@@ -146,12 +152,17 @@ impl Table {
         (((hash.0 >> 16 & 0xffff_ffff) * self.groups.len() as u64) >> 32) as usize
     }
 
+    /// From 1 to one less than there are groups.
+    #[inline]
+    fn stride(&self, tag: u16) -> usize {
+        1 + ((usize::from(tag) * (self.groups.len() - 1)) >> 16)
+    }
+
     /// The groups a flow may lie in, in the order they are tried. Their number
     /// is prime, so that every stride leads to as many different ones.
     #[inline]
     fn probes(&self, home: usize, tag: u16) -> impl Iterator<Item = usize> + use<> {
-        let groups = self.groups.len();
-        let stride = 1 + usize::from(tag) % (groups - 1);
+        let (groups, stride) = (self.groups.len(), self.stride(tag));
         (0..PROBES).scan(home, move |next, _| {
             let group = *next;
             *next = if group + stride < groups { group + stride } else { group + stride - groups };
@@ -220,8 +231,11 @@ impl Table {
     /// with the same key makes place for it.
     ///
     /// # Errors
-    /// [`TableFull`] if every slot within reach holds a connection that lives
-    /// and is not half-open, or the table is at its capacity with those.
+    /// [`TableFull`] if the table is at its capacity, and the clock hand meets
+    /// only connections that live and are not
+    /// [expendable](crate::conntrack::State::is_expendable) in the two groups it
+    /// looks through. Also if no slot within reach of the flow is free, nor
+    /// could be: with a keyed hash that does not happen.
     pub fn insert(&mut self, now: Tick, hash: FlowHash, entry: Entry) -> Result<Slot, TableFull> {
         if let Some(slot) = self.find(hash, entry.key()) {
             self.statistics.expired += 1;
@@ -229,51 +243,80 @@ impl Table {
             self.replace(slot, entry);
             return Ok(slot);
         }
-        if self.len < self.limit
-            && let Some(slot) = self.free_slot(hash)
-        {
-            return Ok(self.fill(slot, hash, entry));
+        let room = self.len < self.limit || (0..RECLAIM_GROUPS).any(|_| self.reclaim(now));
+        let slot = self.free_slot(hash).filter(|_| room).or_else(|| {
+            let home = self.home(hash);
+            (room && self.shed(home, now)).then(|| self.free_slot(hash)).flatten()
+        });
+        match slot {
+            Some(slot) => Ok(self.fill(slot, hash, entry)),
+            None => {
+                self.statistics.refused += 1;
+                Err(TableFull)
+            }
         }
-        let Some(victim) = self.victim(hash, now) else {
-            self.statistics.refused += 1;
-            return Err(TableFull);
-        };
-        if self.entry(victim).is_expired(now) {
-            self.statistics.expired += 1;
-        } else {
-            self.statistics.shed += 1;
-        }
-        self.remove(victim);
-        let slot = self.free_slot(hash).expect("a slot within reach was just freed");
-        Ok(self.fill(slot, hash, entry))
     }
 
     /// The first empty slot within reach.
     fn free_slot(&self, hash: FlowHash) -> Option<Slot> {
-        self.probes(self.home(hash), tag_of(hash)).find_map(|group| {
-            let free = self.groups[group].matching(0);
-            (free != 0).then(|| Slot::new(group, free.trailing_zeros() as usize))
-        })
-    }
-
-    /// Which connection within reach a newcomer may replace: an expired one,
-    /// else the half-open one that would expire first.
-    fn victim(&self, hash: FlowHash, now: Tick) -> Option<Slot> {
-        let mut best: Option<(Tick, Slot)> = None;
         for group in self.probes(self.home(hash), tag_of(hash)) {
-            for lane in self.taken(group) {
-                let slot = Slot::new(group, lane);
-                let entry = self.entry(slot);
-                if entry.is_expired(now) {
-                    return Some(slot);
-                }
-                let sooner = best.is_none_or(|(deadline, _)| entry.deadline() < deadline);
-                if entry.state().is_half_open() && sooner {
-                    best = Some((entry.deadline(), slot));
-                }
+            let free = self.groups[group].matching(0);
+            if free != 0 {
+                return Some(Slot::new(group, free.trailing_zeros() as usize));
+            }
+            if self.groups[group].overflow() == MAX_OVERFLOW {
+                return None;
             }
         }
-        best.map(|(_, slot)| slot)
+        None
+    }
+
+    /// Moves the clock hand on by a group in search of room.
+    fn reclaim(&mut self, now: Tick) -> bool {
+        let group = self.hand;
+        self.turn_hand();
+        self.shed(group, now)
+    }
+
+    fn turn_hand(&mut self) {
+        self.hand = if self.hand + 1 == self.groups.len() { 0 } else { self.hand + 1 };
+        // What the hand will look at next is on its way while packets are worked on.
+        let ahead = self.hand + RECLAIM_GROUPS;
+        prefetch_slice(&self.groups, ahead);
+        for lane in 0..SLOTS {
+            prefetch_slice(&self.entries, ahead * SLOTS + lane);
+        }
+    }
+
+    /// Makes room in a group: forgets what has expired, else the expendable
+    /// connection that would expire first. False if there is neither.
+    fn shed(&mut self, group: usize, now: Tick) -> bool {
+        if self.expire(group, now) > 0 {
+            return true;
+        }
+        let victim = self
+            .taken(group)
+            .map(|lane| Slot::new(group, lane))
+            .filter(|slot| self.entry(*slot).state().is_expendable())
+            .min_by_key(|slot| self.entry(*slot).deadline());
+        let Some(slot) = victim else { return false };
+        self.remove(slot);
+        self.statistics.shed += 1;
+        true
+    }
+
+    /// Forgets what has expired in a group; how many that were.
+    fn expire(&mut self, group: usize, now: Tick) -> usize {
+        let mut expired = 0;
+        for lane in self.taken(group) {
+            let slot = Slot::new(group, lane);
+            if self.entry(slot).is_expired(now) {
+                self.remove(slot);
+                expired += 1;
+            }
+        }
+        self.statistics.expired += expired as u64;
+        expired
     }
 
     fn fill(&mut self, slot: Slot, hash: FlowHash, entry: Entry) -> Slot {
@@ -310,27 +353,19 @@ impl Table {
     fn passed(&self, slot: Slot, tag: u16) -> impl Iterator<Item = usize> + use<> {
         let groups = self.groups.len();
         let displacement = usize::from(self.entry(slot).displacement());
-        let stride = 1 + usize::from(tag) % (groups - 1);
-        let home = (slot.group() + (groups - stride) * displacement) % groups;
+        let home = (slot.group() + (groups - self.stride(tag)) * displacement) % groups;
         self.probes(home, tag).take(displacement)
     }
 
     /// Moves the clock hand on over this many groups and forgets what has
     /// expired there. Returns how many connections that were.
     pub fn sweep(&mut self, now: Tick, groups: usize) -> usize {
-        let before = self.len;
+        let mut expired = 0;
         for _ in 0..groups.min(self.groups.len()) {
-            let group = self.hand;
-            self.hand = if group + 1 == self.groups.len() { 0 } else { group + 1 };
-            for lane in self.taken(group) {
-                let slot = Slot::new(group, lane);
-                if self.entry(slot).is_expired(now) {
-                    self.remove(slot);
-                    self.statistics.expired += 1;
-                }
-            }
+            expired += self.expire(self.hand, now);
+            self.turn_hand();
         }
-        before - self.len
+        expired
     }
 
     /// The lanes of a group that hold a connection.

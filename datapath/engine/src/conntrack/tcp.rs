@@ -1,136 +1,310 @@
-//! The states of a TCP connection as a firewall between its ends sees them.
+//! TCP as a firewall between the ends sees it.
 //!
-//! The table is deliberately lenient: the ends run TCP, the switch only decides
-//! how long to remember. What it is strict about is what an outsider could use
-//! to tear a connection down or to take it over:
+//! The ends run TCP; the switch decides how long to remember. So segments pass
+//! whatever their numbers, and numbers decide one thing only: whether a segment
+//! may change what the switch remembers. Nobody outside the connection may be
+//! able to end it, nor to make a half-open one look established.
 //!
-//! - A reset counts only if its sequence number is one its sender could use
-//!   now: within [`WINDOW`] of the highest it has sent, or of what the other
-//!   side last acknowledged. RFC 5961 has hosts demand the exact number; a
-//!   switch that has not seen every segment cannot, and a blind guess must
-//!   still hit 1 in 2^15 or less.
-//! - In answer to a SYN, a reset must acknowledge that SYN (RFC 9293, 3.10.7.3).
-//! - A SYN in a live connection changes nothing: the ends answer it with a
-//!   challenge (RFC 5961, section 4). Only a closed one starts anew.
+//! # Which numbers are kept
+//! For each side the number that the *other* side expects of it next: the last
+//! acknowledgement the other side sent (its RCV.NXT). What a side says of itself
+//! does not count, with one exception while the handshake runs. Whoever forges
+//! segments of a remote host therefore cannot move the number that the host's
+//! segments are measured by: it comes from the local end, whose source address
+//! the switch enforces. The last acknowledgement counts, not the highest, so
+//! that a wrong one is repaired by the next. (Rejected: the highest sequence
+//! number sent. One forged segment moves it, the next one is then a "valid"
+//! reset, and it is written for every segment of a transfer instead of for its
+//! acknowledgements.)
+//!
+//! # Resets (RFC 5961, section 3)
+//! | number of the reset | it passes | the connection |
+//! | --- | --- | --- |
+//! | exactly what the receiver expects | yes | is over |
+//! | within [`WINDOW`] of that, or after a FIN not acknowledged yet | yes | lives; see below |
+//! | anything else | no: `InvalidTcp` | lives |
+//! | from the side that opens, during the handshake | yes | lives; the handshake may go on (RFC 9293, 3.5) |
+//! | in answer to a SYN: acknowledges it | yes | is over |
+//! | in answer to a SYN: does not (RFC 9293, 3.10.7.3) | no: `InvalidTcp` | lives |
+//!
+//! The middle row is a sender with data in flight: its number is ahead of the
+//! last acknowledgement, and the receiver, who knows better, either accepts it
+//! or answers with a challenge. The switch sees the answer. So the connection
+//! keeps its state and is only given the shorter time `closing`; any later
+//! segment, the challenge first of all, gives it its full time back.
+//!
+//! [`WINDOW`] need not be the largest window of TCP (2^30): the data in flight
+//! that put a reset beyond it make the receiver send acknowledgements, and each
+//! is answered by a reset with exactly its number.
+//!
+//! # FIN
+//! A FIN counts when the other side has acknowledged it, because a forged one
+//! never is. Until then it gives the connection the time `closing`, like a
+//! reset of the middle row, so that a FIN to a host that is gone does not leave
+//! an entry for days.
+//!
+//! # SYN
+//! In a live connection a SYN changes nothing: the ends answer it with a
+//! challenge (RFC 5961, section 4), and the reset that answers the challenge
+//! ends the connection if its peer was restarted. Where the connection is over
+//! a SYN opens another one: see [`Entry::is_reopened_by`].
 
-use super::State;
+use super::entry::{FIN_CLAIMED, FIN_DONE};
+use super::{Entry, State};
+use crate::flow::Side;
 use crate::packet::{Tcp, TcpFlags};
+use crate::verdict::DropReason;
 
-/// How far from the highest sequence number seen a reset may lie: an unscaled
-/// window to each side.
-pub(super) const WINDOW: u32 = 1 << 16;
+/// How far from the expected number a reset may lie: as much data as common
+/// stacks keep in flight (Linux: 4 to 6 MiB unless tuned).
+const WINDOW: i32 = 1 << 24;
 
-/// What a segment means to the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
-    /// SYN alone.
-    Syn,
-    /// SYN and ACK.
-    SynAck,
-    /// FIN.
-    Fin,
-    /// RST, already found acceptable.
-    Rst,
-    /// Anything else.
-    Ack,
-}
+/// How far from the expected number an acknowledgement may lie while the
+/// handshake runs: ahead by data sent early (RFC 7413), behind by a FIN that was
+/// sent early. A blind guess succeeds once in 2^15.
+const EARLY: i32 = 1 << 16;
 
-impl Event {
-    #[inline]
-    pub fn of(flags: TcpFlags) -> Event {
-        let set = |flag| flags.contains(flag);
-        match (set(TcpFlags::RST), set(TcpFlags::SYN), set(TcpFlags::ACK), set(TcpFlags::FIN)) {
-            (true, ..) => Event::Rst,
-            (_, true, false, _) => Event::Syn,
-            (_, true, true, _) => Event::SynAck,
-            (.., true) => Event::Fin,
-            _ => Event::Ack,
-        }
-    }
-}
-
-/// The sequence number after a segment: its data, SYN and FIN take some (RFC 9293, 3.4).
-#[inline]
-pub(super) fn sequence_end(tcp: &Tcp) -> u32 {
-    let one = |flag| u32::from(tcp.flags.contains(flag));
-    tcp.seq.wrapping_add(tcp.payload).wrapping_add(one(TcpFlags::SYN)).wrapping_add(one(TcpFlags::FIN))
-}
-
-/// Who sends: the side whose first packet opened the entry, or the other.
+/// Who sends: the side that opened the connection, or the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
     Originator,
     Responder,
 }
 
-/// The state after a segment, and whether it starts the connection anew.
+/// What a segment tells. Numbers have been checked when there is an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// SYN alone.
+    Syn,
+    /// SYN, and acknowledges the other side's.
+    SynAck,
+    /// Acknowledges what the other side has sent.
+    Ack,
+    /// As `Ack`, and carries a FIN that is not acknowledged yet.
+    Fin,
+    /// Acknowledges the FIN of the other side, the first of the two.
+    HalfClose,
+    /// Acknowledges the second.
+    FullClose,
+    /// A reset with exactly the expected number.
+    Reset,
+    /// A reset near the expected number: its receiver will decide.
+    DoubtfulReset,
+    /// Nothing: not the number the handshake asks for, or no acknowledgement at all.
+    Stray,
+}
+
+impl Event {
+    /// Whether the connection may be about to end, as far as its sender goes.
+    #[inline]
+    pub fn announces_end(self) -> bool {
+        matches!(self, Event::Fin | Event::DoubtfulReset)
+    }
+}
+
+/// The state of a first segment. `None` for what never opens an entry: a reset
+/// or FIN (D30), and what is no segment of any connection, neither SYN nor ACK.
 #[inline]
-pub(super) fn next(state: State, who: Who, event: Event, fin_from_both: bool) -> State {
-    use Event::{Ack, Fin, Rst, Syn, SynAck};
-    use State::{Closed, Closing, Established, FinWait, SynReceived, SynSent};
+pub(super) fn first(flags: TcpFlags) -> Option<State> {
+    let set = |flag| flags.contains(flag);
+    match (set(TcpFlags::SYN), set(TcpFlags::ACK)) {
+        _ if flags.intersects(TcpFlags::RST | TcpFlags::FIN) => None,
+        (true, false) => Some(State::SynSent),
+        (true, true) => Some(State::SynReceived),
+        (false, true) => Some(State::PickedUp),
+        (false, false) => None,
+    }
+}
+
+/// The state after an event.
+#[inline]
+pub(super) fn next(state: State, who: Who, event: Event) -> State {
+    use Event::{Ack, DoubtfulReset, Fin, FullClose, HalfClose, Reset, Stray, Syn, SynAck};
+    use State::{Closed, Established, FinWait, PickedUp, SynReceived, SynSent};
     use Who::{Originator, Responder};
     match (state, who, event) {
-        // A reset ends it from any state; the caller has checked its number.
-        (_, _, Rst) => Closed,
+        // From any state.
+        (_, _, Stray | DoubtfulReset) => state, // tells nothing that counts
+        (_, _, Reset) => Closed,                // the receiver will believe it
+        (_, _, FullClose) => Closed,            // nothing more to come but late copies
 
-        // SYN sent, nothing back yet.
-        (SynSent, Originator, Fin) => SynSent, // a FIN before any answer opens nothing more
-        (SynSent, Originator, _) => SynSent,   // the SYN again, or data with it (RFC 7413)
-        (SynSent, Responder, SynAck) => SynReceived, // the usual answer
+        // Asked for by one side.
+        (SynSent, Originator, Syn) => SynSent, // the SYN again
+        (SynSent, Originator, SynAck | Ack | Fin | HalfClose) => SynSent, // cannot answer what was not sent
         (SynSent, Responder, Syn) => SynReceived, // both open at once (RFC 9293, 3.5)
-        (SynSent, Responder, Fin) => SynSent,  // no answer to a SYN
-        (SynSent, Responder, Ack) => SynSent, // a challenge ACK: the other side remembers an older connection
+        (SynSent, Responder, SynAck) => SynReceived, // the usual answer
+        (SynSent, Responder, Ack | Fin | HalfClose) => SynSent, // remembers an older connection (half-open, 3.5.1)
 
-        // Answered, and the answer not acknowledged yet.
-        (SynReceived, Originator, Ack) => Established, // the third of three
-        (SynReceived, Originator, SynAck) => Established, // the third when both opened at once
-        (SynReceived, Responder, Ack) => SynReceived,  // the responder may send before it is acknowledged
-        (SynReceived, Responder, SynAck) => SynReceived, // its answer again
-        (SynReceived, _, Syn) => SynReceived,          // again
-        (SynReceived, _, Fin) => FinWait,              // closed before it was used
+        // Answered; the answer is not acknowledged yet.
+        (SynReceived, _, Syn) => SynReceived,             // again
+        (SynReceived, Originator, SynAck) => Established, // both opened at once: its answer to the other's SYN
+        (SynReceived, Originator, Ack) => Established,    // the third of three
+        (SynReceived, Originator, Fin) => Established,    // the same, with nothing to say after it
+        (SynReceived, Responder, SynAck) => SynReceived,  // its answer again
+        (SynReceived, Responder, Ack) => SynReceived,     // takes early data
+        (SynReceived, Responder, Fin) => SynReceived,     // does not wait for the third of three
+        (SynReceived, _, HalfClose) => FinWait,           // closed before it was used
+
+        // One side seen. Forged segments end here: nobody answers them but by a reset.
+        (PickedUp, Originator, Syn | SynAck | Ack | Fin) => PickedUp, // more of the same side
+        (PickedUp, Responder, Ack | Fin) => Established,              // the other side agrees
+        (PickedUp, Responder, Syn | SynAck) => PickedUp,              // no answer to what was seen
+        (PickedUp, _, HalfClose) => FinWait,                          // the end is all there is to see
 
         // Open.
-        (Established, _, Fin) => FinWait,     // one side has no more to send
-        (Established, _, Ack) => Established, // data, acknowledgements
-        (Established, _, SynAck) => Established, // an answer again, late
-        (Established, _, Syn) => Established, // to be challenged by the ends, not by us
+        (Established, _, Syn | SynAck) => Established, // the ends challenge it
+        (Established, _, Ack) => Established,          // data, acknowledgements
+        (Established, _, Fin) => Established,          // counts when acknowledged
+        (Established, _, HalfClose) => FinWait,        // one direction is closed
 
-        // One side has closed; the other may go on sending.
-        (FinWait, _, Fin) if fin_from_both => Closing, // now both have
-        (FinWait, _, Fin) => FinWait,                  // the same FIN again
-        (FinWait, _, Ack) => FinWait,                  // the half that is still open
-        (FinWait, _, SynAck | Syn) => FinWait,         // old, or challenged by the ends
+        // One direction closed; the other may be used for long.
+        (FinWait, _, Syn | SynAck) => FinWait, // the ends challenge it
+        (FinWait, _, Ack) => FinWait,          // the direction still open
+        (FinWait, _, Fin) => FinWait,          // the second, not acknowledged yet
+        (FinWait, _, HalfClose) => FinWait,    // told before
 
-        // Both have closed: the last acknowledgements.
-        (Closing, _, Ack) => Closed,     // of the second FIN
-        (Closing, _, Fin) => Closing,    // again
-        (Closing, _, SynAck) => Closing, // old
-        (Closing, _, Syn) => Closing,    // a new connection is a restart, not a transition
+        // Over. Late copies of what was sent, and what answers them.
+        (Closed, _, Syn | SynAck | Ack | Fin | HalfClose) => Closed,
 
-        // Over; what still comes is late, and does not revive it.
-        (Closed, _, Ack | Fin | SynAck | Syn) => Closed,
-
-        // Not states of TCP: `advance` asks for TCP entries only.
+        // No states of TCP: only entries of protocol 6 come here.
         (State::UdpRequest | State::UdpReplied | State::UdpStream, ..) => state,
         (State::Icmp | State::IcmpReplied | State::Other, ..) => state,
     }
 }
 
-/// Whether a reset is one its sender could send (see the module's words).
-/// `own_next` is the next sequence number of its sender as far as seen,
-/// `other_next` that of the other side.
+/// How far a number is ahead of another, negative if behind (RFC 9293, 3.4).
 #[inline]
-pub(super) fn reset_is_acceptable(
-    state: State,
-    who: Who,
-    tcp: &Tcp,
-    own_next: Option<u32>,
-    other_next: u32,
-) -> bool {
-    match (state, who, own_next) {
-        (State::SynSent, Who::Responder, _) => tcp.flags.contains(TcpFlags::ACK) && tcp.ack == other_next,
-        // Nothing is known of a sender that has not spoken.
-        (_, _, None) => true,
-        (_, _, Some(next)) => tcp.seq.wrapping_sub(next).wrapping_add(WINDOW) <= 2 * WINDOW,
+const fn ahead(number: u32, of: u32) -> i32 {
+    number.wrapping_sub(of).cast_signed()
+}
+
+impl Entry {
+    /// The numbers of the first segment.
+    pub(super) fn start(&mut self, side: Side, tcp: &Tcp) {
+        let syn = tcp.flags.contains(TcpFlags::SYN);
+        self.expected[side.index()] = tcp.seq.wrapping_add(u32::from(syn));
+        self.expected[side.other().index()] = tcp.ack;
+    }
+
+    /// What a segment from `side` tells; takes note of its numbers.
+    ///
+    /// # Errors
+    /// `InvalidTcp` for a reset that its receiver could not believe; nothing changes.
+    #[inline]
+    pub(super) fn hear(&mut self, side: Side, tcp: &Tcp) -> Result<Event, DropReason> {
+        let has = |flags| tcp.flags.intersects(flags);
+        if has(TcpFlags::RST) {
+            return self.hear_reset(side, tcp);
+        }
+        if has(TcpFlags::SYN) {
+            return Ok(self.hear_syn(side, tcp));
+        }
+        if !has(TcpFlags::ACK) {
+            return Ok(Event::Stray);
+        }
+        let event = self.hear_ack(side, tcp);
+        if has(TcpFlags::FIN) && event != Event::Stray && self.hear_fin(side, tcp) && event == Event::Ack {
+            return Ok(Event::Fin);
+        }
+        Ok(event)
+    }
+
+    #[cold]
+    fn hear_reset(&self, side: Side, tcp: &Tcp) -> Result<Event, DropReason> {
+        let (distance, window) = match (self.state, self.who(side)) {
+            // Nothing is left to protect.
+            (State::Closed, _) => return Ok(Event::Stray),
+            // Rids the responder of what it remembers or an old SYN made it
+            // believe, by that one's numbers; the handshake goes on (RFC 9293,
+            // 3.5 and 3.5.1). If it does not, a half-open entry is soon gone.
+            (State::SynSent | State::SynReceived, Who::Originator) => return Ok(Event::Stray),
+            (State::SynSent, Who::Responder) if tcp.flags.contains(TcpFlags::ACK) => {
+                (ahead(tcp.ack, self.expected[side.other().index()]), 0..=EARLY)
+            }
+            (State::SynSent, Who::Responder) => return Err(DropReason::InvalidTcp),
+            // What a FIN of the same side claims is not what its receiver said.
+            _ if self.has(side, FIN_CLAIMED) => return Ok(Event::DoubtfulReset),
+            _ => (ahead(tcp.seq, self.expected[side.index()]), -WINDOW..=WINDOW),
+        };
+        match distance {
+            0 => Ok(Event::Reset),
+            _ if window.contains(&distance) => Ok(Event::DoubtfulReset),
+            _ => Err(DropReason::InvalidTcp),
+        }
+    }
+
+    /// A SYN tells its sender's own number while the handshake runs: nobody
+    /// else has yet.
+    #[cold]
+    fn hear_syn(&mut self, side: Side, tcp: &Tcp) -> Event {
+        if !matches!(self.state, State::SynSent | State::SynReceived) {
+            return if tcp.flags.contains(TcpFlags::ACK) { Event::Stray } else { Event::Syn };
+        }
+        let event = if !tcp.flags.contains(TcpFlags::ACK) {
+            Event::Syn
+        } else if self.hear_ack(side, tcp) == Event::Stray {
+            return Event::Stray;
+        } else {
+            Event::SynAck
+        };
+        if self.who(side) == Who::Responder {
+            self.expected[side.index()] = tcp.seq.wrapping_add(1);
+            self.clear(side, FIN_CLAIMED);
+        }
+        event
+    }
+
+    /// An acknowledgement tells what is expected of the other side.
+    #[inline]
+    fn hear_ack(&mut self, side: Side, tcp: &Tcp) -> Event {
+        let (who, other) = (self.who(side), side.other());
+        // Nobody has told the number of a side that is seen alone.
+        if (self.state, who) == (State::PickedUp, Who::Originator) && !self.has(side, FIN_CLAIMED) {
+            self.expected[side.index()] = tcp.seq;
+        }
+        let distance = ahead(tcp.ack, self.expected[other.index()]);
+        // A side not known to be real has to show that it sees the other's numbers.
+        let fits = match (self.state, who) {
+            (State::SynSent, Who::Originator) => false,
+            (State::SynSent, Who::Responder) => {
+                tcp.flags.contains(TcpFlags::SYN) && (-EARLY..=EARLY).contains(&distance)
+            }
+            (State::SynReceived, _) => (-EARLY..=EARLY).contains(&distance),
+            (State::PickedUp, Who::Responder) => (-WINDOW..=WINDOW).contains(&distance),
+            _ => true,
+        };
+        if !fits {
+            return Event::Stray;
+        }
+        if self.has(other, FIN_CLAIMED) {
+            if distance < 0 {
+                return Event::Ack; // of what was sent before the FIN
+            }
+            self.clear(other, FIN_CLAIMED);
+            if distance == 0 {
+                self.set(other, FIN_DONE);
+                return if self.has(side, FIN_DONE) { Event::FullClose } else { Event::HalfClose };
+            }
+            // Of what comes after it: the FIN was never sent.
+        }
+        if distance != 0 {
+            self.expected[other.index()] = tcp.ack;
+        }
+        Event::Ack
+    }
+
+    /// Takes note of a FIN until it is acknowledged, and tells whether there is
+    /// one to wait for.
+    #[cold]
+    fn hear_fin(&mut self, side: Side, tcp: &Tcp) -> bool {
+        if self.has(side, FIN_DONE) {
+            return false;
+        }
+        self.expected[side.index()] = tcp.seq.wrapping_add(tcp.payload).wrapping_add(1);
+        self.set(side, FIN_CLAIMED);
+        true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,13 +11,14 @@ pub struct Timeouts {
     pub udp: Ticks,
     /// `UdpStreamTimeout`: a flow with more than one request and reply.
     pub udp_stream: Ticks,
-    /// Every other protocol (S48).
+    /// Every other protocol (S48), and TCP in mid-stream seen from one side only.
     pub other: Ticks,
     /// TCP before its handshake is complete.
     pub syn: Ticks,
-    /// TCP from the first FIN on.
+    /// TCP with one direction closed, or with an end announced (a FIN or reset)
+    /// that the other side has not confirmed.
     pub closing: Ticks,
-    /// TCP after both FINs or a reset.
+    /// TCP after both directions were closed, or a reset.
     pub closed: Ticks,
     /// ICMP queries and messages.
     pub icmp: Ticks,
@@ -38,12 +39,13 @@ impl Timeouts {
 
     /// How long a connection in this state lives without a packet.
     #[inline]
-    pub const fn of(&self, state: State) -> Ticks {
+    pub fn of(&self, state: State) -> Ticks {
         match state {
             State::SynSent | State::SynReceived => self.syn,
+            // No better known than a flow without states.
+            State::PickedUp => self.tcp_established.min(self.other),
             State::Established => self.tcp_established,
             State::FinWait => self.closing,
-            State::Closing => self.closing,
             State::Closed => self.closed,
             State::UdpRequest | State::UdpReplied => self.udp,
             State::UdpStream => self.udp_stream,

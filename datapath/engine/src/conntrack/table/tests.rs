@@ -7,27 +7,21 @@ use crate::addr::Addr;
 use crate::conntrack::{State, Timeouts};
 use crate::flow::{FlowHasher, Side};
 use crate::ids::VpcIndex;
-use crate::packet::{Body, Frame, Ip, TcpFlags, build, parse};
+use crate::packet::{Ip, Transport, Udp};
 
 fn key(n: u32) -> FlowKey {
     FlowKey::new(VpcIndex(0), 17, (Addr::v4(0x0a00_0000 + n), 1), (Addr::v4(0x0b00_0000), 2)).0
 }
 
-fn ip(packet: &build::Packet) -> Ip {
-    match parse(Frame::whole(&packet.frame(build::mac(1), build::mac(2)))).unwrap().body {
-        Body::Ip(ip) => ip,
-        Body::Arp(_) => unreachable!("an IP packet was built"),
-    }
+fn ip(transport: Transport) -> Ip {
+    Ip { src: Addr::v4(1), dst: Addr::v4(2), protocol: 0, hop_limit: 64, transport }
 }
 
-/// A connection that is half-open (a UDP request) or open (TCP picked up).
+/// A connection that is half-open (a UDP request, 30 s) or that no newcomer may
+/// push out (another protocol, 600 s).
 fn entry(n: u32, open: bool, now: Tick) -> Entry {
-    let packet = if open {
-        build::Packet::tcp("10.0.0.1:1", "10.0.0.2:2", TcpFlags::ACK, 1, 1, b"")
-    } else {
-        build::Packet::udp("10.0.0.1:1", "10.0.0.2:2", b"")
-    };
-    Entry::open(key(n), Side::Low, &ip(&packet), now, &Timeouts::DEFAULT).unwrap()
+    let transport = if open { Transport::Other } else { Transport::Udp(Udp { src_port: 1, dst_port: 2 }) };
+    Entry::open(key(n), Side::Low, &ip(transport), now, &Timeouts::DEFAULT).unwrap()
 }
 
 fn hash(n: u32) -> FlowHash {
@@ -91,16 +85,82 @@ fn d23_half_open_ones_make_room_and_open_ones_never() {
     }
     let seen = table.statistics();
     assert_eq!((seen.shed, seen.refused), (admitted, 4000 - admitted));
-    assert!(admitted > 0);
+    assert!(admitted > 3000, "only {admitted} of 4000, with half of the table half-open");
     assert!((0..100).all(|n| table.lookup(now, hash(n), &key(n)).is_some()));
     assert_eq!(table.len(), 200);
     check_counts(&table);
-    // Expired ones go first, whatever they were.
-    let later = now + Timeouts::DEFAULT.tcp_established;
-    for n in 5000..5050 {
+    // So do newcomers that are answered: the table fills with open ones, and then is full.
+    let mut open = 100;
+    for n in 5000..7000 {
+        open += usize::from(table.insert(now, hash(n), entry(n, true, now)).is_ok());
+    }
+    assert_eq!(open, 200);
+    assert!((0..100).all(|n| table.lookup(now, hash(n), &key(n)).is_some()));
+    // What has expired goes first, and is not counted as given up.
+    let shed = table.statistics().shed;
+    let later = now + Timeouts::DEFAULT.other;
+    for n in 8000..8050 {
         table.insert(later, hash(n), entry(n, true, later)).unwrap();
     }
-    assert_eq!(table.statistics().shed, seen.shed);
+    assert_eq!(table.statistics().shed, shed);
+    assert!(table.statistics().expired >= 50);
+    check_counts(&table);
+}
+
+#[test]
+fn d23_the_half_open_one_that_would_expire_first_is_given_up() {
+    let mut table = Table::new(TableConfig { capacity: 1000 });
+    let same = FlowHash(0x1234_5678_9abc_def0);
+    for n in 0..15 {
+        table.insert(Tick(1 + n), same, entry(n, n % 5 != 2, Tick(1 + n))).unwrap();
+    }
+    let home = table.home(same);
+    for victim in [2, 7, 12] {
+        assert!(table.lookup(Tick(20), same, &key(victim)).is_some());
+        assert!(table.shed(home, Tick(20)));
+        assert_eq!(table.lookup(Tick(20), same, &key(victim)), None);
+    }
+    assert!(!table.shed(home, Tick(20)), "the rest is open");
+    assert_eq!((table.len(), table.statistics().shed), (12, 3));
+}
+
+#[test]
+fn a_newcomer_costs_a_bounded_search() {
+    // Half-open ones everywhere but where the hand is: refused, not searched for.
+    let mut table = Table::new(TableConfig { capacity: 3000 });
+    let now = Tick(1);
+    for n in 0..3000 {
+        table.insert(now, hash(n), entry(n, false, now)).unwrap();
+    }
+    for group in 0..RECLAIM_GROUPS {
+        for lane in table.taken(group) {
+            let slot = Slot::new(group, lane);
+            let key = *table.entry(slot).key();
+            let other = Entry::open(key, Side::Low, &ip(Transport::Other), now, &Timeouts::DEFAULT);
+            table.replace(slot, other.unwrap());
+        }
+    }
+    let newcomer = |n| (hash(n), entry(n, true, now));
+    let (at, late) = newcomer(9000);
+    assert_eq!(table.insert(now, at, late), Err(TableFull));
+    assert_eq!(table.insert(now, at, late).map(|_| ()), Ok(()), "the hand has moved on");
+    check_counts(&table);
+}
+
+#[test]
+fn an_overflow_count_never_wraps() {
+    let mut table = Table::new(TableConfig { capacity: 1000 });
+    let same = FlowHash(0x1234_5678_9abc_def0);
+    let now = Tick(1);
+    for n in 0..15 {
+        table.insert(now, same, entry(n, true, now)).unwrap();
+    }
+    let home = table.home(same);
+    table.groups[home].0[SLOTS] = MAX_OVERFLOW;
+    assert_eq!(table.insert(now, same, entry(15, true, now)), Err(TableFull));
+    table.groups[home].0[SLOTS] = MAX_OVERFLOW - 1;
+    table.insert(now, same, entry(15, true, now)).unwrap();
+    assert!(table.lookup(now, same, &key(15)).is_some());
 }
 
 #[test]
@@ -123,6 +183,18 @@ fn flows_of_one_hash_are_told_apart_within_a_bound() {
     table.remove(first);
     check_counts(&table);
     assert!((1..reach).all(|n| table.lookup(now, same, &key(n)).is_some()));
+}
+
+#[test]
+fn a_key_whose_connection_expired_is_taken_over_in_place() {
+    let mut table = Table::new(TableConfig { capacity: 100 });
+    let old = table.insert(Tick(1), hash(1), entry(1, false, Tick(1))).unwrap();
+    let now = Tick(1) + Timeouts::DEFAULT.udp;
+    assert_eq!(table.lookup(now, hash(1), &key(1)), None);
+    assert_eq!(table.insert(now, hash(1), entry(1, true, now)), Ok(old));
+    assert_eq!(table.entry(old).state(), State::Other);
+    assert_eq!(table.len(), 1);
+    assert_eq!(table.statistics(), TableStatistics { inserted: 2, expired: 1, ..Default::default() });
 }
 
 #[test]
@@ -163,6 +235,35 @@ fn a_scan_shows_each_living_connection_once() {
     seen.dedup();
     assert_eq!(seen.len(), 100);
     assert_eq!(table.scan(later, usize::MAX, 3, &mut |_| unreachable!("beyond the end")), None);
+}
+
+#[test]
+fn a_scan_is_bounded_and_shows_what_stays_while_others_come_and_go() {
+    let mut table = Table::new(TableConfig { capacity: 500 });
+    let now = Tick(1);
+    for n in 0..300 {
+        table.insert(now, hash(n), entry(n, true, now)).unwrap();
+    }
+    let (mut cursor, mut seen, mut calls) = (Some(0), vec![0; 2000], 0);
+    while let Some(from) = cursor {
+        let mut shown = 0;
+        cursor = table.scan(now, from, 2, &mut |e| {
+            shown += 1;
+            let (Addr(bits), _) = e.key().endpoint(Side::Low);
+            seen[(bits as u32 - 0x0a00_0000) as usize] += 1;
+        });
+        assert!(shown <= 2 * SLOTS);
+        // Of every three, one goes; others come.
+        if let Some(slot) = table.lookup(now, hash(3 * calls), &key(3 * calls)) {
+            table.remove(slot);
+        }
+        table.insert(now, hash(1000 + calls), entry(1000 + calls, true, now)).unwrap();
+        table.sweep(now, 1);
+        calls += 1;
+    }
+    assert_eq!(calls as usize, table.groups.len().div_ceil(2));
+    assert!((0..300).filter(|n| n % 3 != 0).all(|n| seen[n] == 1));
+    assert!(seen.iter().all(|n| *n <= 1));
 }
 
 #[test]
