@@ -1,2 +1,41 @@
-//! The daemon.
-fn main() {}
+//! `sgswitchd`: the daemon. It starts DPDK and the workers, restores the last
+//! good policy before ports open, and takes updates over a Unix socket.
+
+#![forbid(unsafe_code)]
+
+mod access;
+mod api;
+mod config;
+mod error;
+mod lifecycle;
+mod metrics;
+mod push;
+mod server;
+mod socket;
+mod store;
+mod switch;
+mod views;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let config = match config::load() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("sgswitchd: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(config.log)
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        .init();
+    match lifecycle::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! From start to stop.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use dpdk::{Eal, Mempool, MempoolConfig, Port};
+use engine::snapshot::Snapshot;
+use policy::{Compiler, Context, self_check, validate};
+use tokio::signal::unix::{SignalKind, signal};
+use worker::{Datapath, DatapathConfig, PortSpec};
+
+use crate::config::Config;
+use crate::metrics::PushMetrics;
+use crate::server;
+use crate::socket::ApiSocket;
+use crate::store::Store;
+use crate::switch::{self, Current, Switch};
+
+/// Mbufs that each thread keeps at hand.
+const MEMPOOL_CACHE: u32 = 256;
+
+/// Starts the switch, serves until a signal, and stops it.
+pub fn run(config: Config) -> Result<()> {
+    engine_runs_here()?;
+    // First of all, so that a second daemon touches neither DPDK nor the store.
+    let socket = ApiSocket::claim(&config.socket, config.socket_mode, config.socket_group.as_deref())?;
+    let store = Store::open(&config.store)?;
+    let eal = Eal::init("sgswitchd", &config.eal)?;
+    let pool_config = MempoolConfig {
+        mbufs: config.mbufs,
+        cache: MEMPOOL_CACHE.min(config.mbufs / 2),
+        data_room: config.mbuf_room,
+        socket: None,
+    };
+    let pool = Mempool::new(&eal, "packets", &pool_config).context("the packet pool (--mbufs)")?;
+    let ports = open_ports(&eal, &config)?;
+    let names: Vec<String> = ports.iter().map(|p| p.name.clone()).collect();
+    let mut compiler = Compiler::new(config.interfaces);
+    let current = restore(&store, &mut compiler, &names)?;
+    let datapath_config = DatapathConfig {
+        cores: cores(&eal, &config),
+        idle: config.idle,
+        connections_per_worker: config.connections,
+        interface_slots: config.interfaces,
+        ring_size: config.ring_size,
+        seed: seed(),
+        rx_descriptors: config.descriptors.0,
+        tx_descriptors: config.descriptors.1,
+    };
+    let initial = current.as_ref().map_or_else(Snapshot::closed, |c| c.snapshot.clone());
+    let datapath = Datapath::start(&eal, &pool, ports, &datapath_config, initial)?;
+    tracing::info!(
+        "{} workers on CPUs {:?}, ports: {}",
+        datapath.workers().len(),
+        datapath_config.cores,
+        names.join(", ")
+    );
+    let metrics = Arc::new(PushMetrics::new());
+    let enforce_timeout = config.enforce_timeout;
+    let switch = Switch { datapath, compiler, store, ports: names, current, enforce_timeout, metrics, pool };
+    serve(&config, socket, switch)
+}
+
+/// Answers requests until SIGTERM or SIGINT; then stops API, workers and ports.
+fn serve(config: &Config, socket: ApiSocket, switch: Switch) -> Result<()> {
+    let (handle, inbox) = switch::channel();
+    let control =
+        std::thread::Builder::new().name("control".to_string()).spawn(move || inbox.serve(switch))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let api = server::serve(&socket, config.metrics, handle);
+        tokio::select! {
+            result = api => result,
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+        }
+    })?;
+    tracing::info!("stopping");
+    // Connections end with their runtime, and with the last handle the control thread.
+    drop(runtime);
+    drop(socket);
+    if control.join().is_err() {
+        bail!("the control thread has panicked");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Refuses a processor that the build is not for, in words instead of a signal.
+fn engine_runs_here() -> Result<()> {
+    let has = [("avx2", is_x86_feature_detected!("avx2")), ("aes", is_x86_feature_detected!("aes"))];
+    for (feature, present) in has {
+        ensure!(present, "this processor has no {feature}, which the switch is built for");
+    }
+    Ok(())
+}
+
+/// The ports that EAL has found, under their own names, and those of the configuration.
+fn open_ports(eal: &Eal, config: &Config) -> Result<Vec<PortSpec>> {
+    let mut ports: Vec<PortSpec> =
+        Port::all(eal).into_iter().map(|port| PortSpec { name: port.name().to_string(), port }).collect();
+    for setting in &config.ports {
+        // A device given to EAL as well is only to be named.
+        let device = setting.device.split(',').next().unwrap_or_default();
+        if let Some(known) = ports.iter_mut().find(|p| p.port.name() == device) {
+            known.name = setting.name.clone().unwrap_or_else(|| known.name.clone());
+            continue;
+        }
+        let port = Port::attach(eal, &setting.device)
+            .with_context(|| format!("the port '{}' cannot be opened", setting.device))?;
+        let name = setting.name.clone().unwrap_or_else(|| port.name().to_string());
+        ports.push(PortSpec { name, port });
+    }
+    let mut seen = HashSet::new();
+    for port in &ports {
+        ensure!(seen.insert(&port.name), "two ports are named '{}'", port.name);
+    }
+    if ports.is_empty() {
+        tracing::warn!("there are no ports: give some with --port, or with --vdev or -a behind --");
+    }
+    Ok(ports)
+}
+
+/// The last good policy, compiled before ports open (D29: without one, closed).
+fn restore(store: &Store, compiler: &mut Compiler, ports: &[String]) -> Result<Option<Current>> {
+    let Some(stored) = store.last()? else {
+        tracing::warn!("there is no policy yet: the switch is closed until one is pushed");
+        return Ok(None);
+    };
+    let generation = stored.generation;
+    let document = serde_json::from_str(&stored.document)
+        .with_context(|| format!("the stored policy of generation {generation} is no JSON"))?;
+    let context = Context { ports, partial: false, missing_ports_are_notices: true };
+    let compiled = validate(&document, &context).and_then(|(policy, notices)| {
+        compiler.compile(&policy, generation, ports).map(|snapshot| (policy, notices, snapshot))
+    });
+    let (policy, notices, snapshot) = match compiled {
+        Ok(compiled) => compiled,
+        Err(faults) => {
+            let first = faults.errors.first().map_or(String::new(), |f| format!("{}: {}", f.path, f.message));
+            bail!("the stored policy of generation {generation} is not valid for this daemon ({first})");
+        }
+    };
+    notices.iter().for_each(|n| tracing::warn!("restoring: {}: {}", n.path, n.message));
+    if let Err(mismatch) = self_check(&policy, compiler, &snapshot, 2000) {
+        bail!("the stored policy cannot be enforced: {mismatch}");
+    }
+    tracing::info!("generation {generation} is restored");
+    Ok(Some(Current { generation, policy: Arc::new(policy), snapshot }))
+}
+
+fn cores(eal: &Eal, config: &Config) -> Vec<usize> {
+    if !config.cores.is_empty() {
+        return config.cores.clone();
+    }
+    match &eal.lcores()[..] {
+        [_, workers @ ..] if !workers.is_empty() => workers.to_vec(),
+        main => main.to_vec(),
+    }
+}
+
+/// Random numbers from the system, by way of the standard library's hasher keys.
+fn seed() -> [u64; 4] {
+    std::array::from_fn(|i| {
+        let mut hasher = RandomState::new().build_hasher();
+        hasher.write_usize(i);
+        hasher.finish()
+    })
+}

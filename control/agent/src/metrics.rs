@@ -1,0 +1,320 @@
+//! Prometheus metrics. Workers count on their own; what they have counted is
+//! read when it is scraped, so that a scrape costs the packet path nothing.
+
+use std::time::Instant;
+
+use engine::pipeline::PassClass;
+use engine::verdict::DropReason;
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use worker::WorkerStage;
+
+use crate::switch::Switch;
+
+/// The steps of a push that are timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// From the document to types.
+    Validate,
+    /// To a snapshot.
+    Compile,
+    /// Against the oracle.
+    SelfCheck,
+    /// To the disk.
+    Store,
+    /// The pointer swap.
+    Publish,
+    /// Until every worker judges by it.
+    Enforce,
+}
+
+impl Step {
+    const fn label(self) -> &'static str {
+        match self {
+            Step::Validate => "validate",
+            Step::Compile => "compile",
+            Step::SelfCheck => "self_check",
+            Step::Store => "store",
+            Step::Publish => "publish",
+            Step::Enforce => "enforce",
+        }
+    }
+}
+
+/// What is counted of pushes.
+pub struct PushMetrics {
+    seconds: HistogramVec,
+    pushes: IntCounterVec,
+}
+
+impl PushMetrics {
+    /// With all counters at 0.
+    pub fn new() -> PushMetrics {
+        let buckets = vec![1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0, 5.0];
+        let seconds =
+            HistogramOpts::new("sgswitch_push_step_seconds", "Time of each step of a push.").buckets(buckets);
+        let pushes =
+            Opts::new("sgswitch_pushes_total", "Pushes by result: ok, or refused with nothing changed.");
+        PushMetrics {
+            seconds: HistogramVec::new(seconds, &["step"]).expect("a valid name and label"),
+            pushes: IntCounterVec::new(pushes, &["result"]).expect("a valid name and label"),
+        }
+    }
+
+    /// Times a step.
+    pub fn time<R>(&self, step: Step, work: impl FnOnce() -> R) -> R {
+        let start = Instant::now();
+        let result = work();
+        self.seconds.with_label_values(&[step.label()]).observe(start.elapsed().as_secs_f64());
+        result
+    }
+
+    /// Counts a push.
+    pub fn finished(&self, ok: bool) {
+        self.pushes.with_label_values(&[if ok { "ok" } else { "refused" }]).inc();
+    }
+}
+
+/// Families that are filled anew for each scrape.
+struct Page(Registry);
+
+impl Page {
+    /// A family of counters, each with its labels' values.
+    fn counters<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        labels: [&str; N],
+        values: impl IntoIterator<Item = ([String; N], u64)>,
+    ) -> prometheus::Result<()> {
+        let family = IntCounterVec::new(Opts::new(name, help), &labels)?;
+        for (labels, value) in values {
+            family.with_label_values(&labels.each_ref().map(String::as_str)).inc_by(value);
+        }
+        self.add(family)
+    }
+
+    /// The same for what goes up and down.
+    fn gauges<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        labels: [&str; N],
+        values: impl IntoIterator<Item = ([String; N], u64)>,
+    ) -> prometheus::Result<()> {
+        let family = IntGaugeVec::new(Opts::new(name, help), &labels)?;
+        for (labels, value) in values {
+            family.with_label_values(&labels.each_ref().map(String::as_str)).set(value as i64);
+        }
+        self.add(family)
+    }
+
+    fn add(&self, family: impl Collector + 'static) -> prometheus::Result<()> {
+        self.0.register(Box::new(family))
+    }
+}
+
+/// The page, in Prometheus' text format.
+pub fn render(switch: &Switch) -> prometheus::Result<String> {
+    let page = Page(Registry::new());
+    page.add(switch.metrics.seconds.clone())?;
+    page.add(switch.metrics.pushes.clone())?;
+    switch_wide(&page, switch)?;
+    workers(&page, switch)?;
+    interfaces(&page, switch)?;
+    ports(&page, switch)?;
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&page.0.gather(), &mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn switch_wide(page: &Page, switch: &Switch) -> prometheus::Result<()> {
+    let version = env!("CARGO_PKG_VERSION").to_string();
+    page.gauges("sgswitch_build_info", "The version that runs; always 1.", ["version"], [([version], 1)])?;
+    page.gauges(
+        "sgswitch_generation",
+        "The generation of the policy in force; 0 without one.",
+        [],
+        [([], switch.generation())],
+    )?;
+    let (used, free) = (u64::from(switch.pool.in_use()), u64::from(switch.pool.available()));
+    let mbufs = [(["in_use".to_string()], used), (["available".to_string()], free)];
+    page.gauges("sgswitch_mbufs", "Mbufs of the packet pool.", ["state"], mbufs)
+}
+
+/// A number of one worker.
+type OfWorker = fn(&worker::WorkerView) -> u64;
+
+fn workers(page: &Page, switch: &Switch) -> prometheus::Result<()> {
+    let workers = || switch.datapath.workers().iter().enumerate().map(|(i, w)| (i.to_string(), w));
+    let each = |of: OfWorker| workers().map(move |(i, w)| ([i], of(w))).collect::<Vec<_>>();
+    page.gauges(
+        "sgswitch_worker_generation",
+        "The generation each worker judges by.",
+        ["worker"],
+        each(|w| w.statistics.generation.get()),
+    )?;
+    page.gauges(
+        "sgswitch_connections",
+        "Connections in the table.",
+        ["worker"],
+        each(|w| w.statistics.connections.get()),
+    )?;
+    page.gauges(
+        "sgswitch_connections_capacity",
+        "Connections the table has room for.",
+        ["worker"],
+        each(|w| w.capacity as u64),
+    )?;
+    let counters: [(&str, &str, OfWorker); 9] = [
+        ("sgswitch_connections_inserted_total", "Connections that were opened.", |w| {
+            w.statistics.connections_inserted.get()
+        }),
+        ("sgswitch_connections_expired_total", "Connections that were forgotten in time.", |w| {
+            w.statistics.connections_expired.get()
+        }),
+        ("sgswitch_connections_shed_total", "Half-open connections given up for newcomers.", |w| {
+            w.statistics.connections_shed.get()
+        }),
+        ("sgswitch_received_packets_total", "Packets received from ports.", |w| w.statistics.received.get()),
+        ("sgswitch_transmitted_packets_total", "Packets that ports took.", |w| {
+            w.statistics.transmitted.get()
+        }),
+        (
+            "sgswitch_handed_over_packets_total",
+            "Packets handed over to the worker that owns their flow.",
+            |w| w.statistics.handed_over.get(),
+        ),
+        (
+            "sgswitch_relayed_packets_total",
+            "Judged packets passed to the worker that has the port's queue.",
+            |w| w.statistics.relayed.get(),
+        ),
+        ("sgswitch_table_hits_total", "Lookups that found their connection.", |w| {
+            w.counters.table_hits.get()
+        }),
+        ("sgswitch_table_misses_total", "Lookups that found none.", |w| w.counters.table_misses.get()),
+    ];
+    for (name, help, of) in counters {
+        page.counters(name, help, ["worker"], each(of))?;
+    }
+    let passed = workers().flat_map(|(i, w)| {
+        PassClass::ALL.map(|class| ([i.clone(), class.label().to_string()], w.counters.passed(class)))
+    });
+    page.counters(
+        "sgswitch_passed_packets_total",
+        "Packets that passed, by why.",
+        ["worker", "class"],
+        passed,
+    )?;
+    let drops = workers().flat_map(|(i, w)| {
+        DropReason::ALL.iter().map(move |r| ([i.clone(), r.label().to_string()], w.counters.drops.get(*r)))
+    });
+    page.counters(
+        "sgswitch_dropped_packets_total",
+        "Packets that were dropped, by reason.",
+        ["worker", "reason"],
+        drops,
+    )?;
+    let stages = |of: fn(&worker::WorkerView, WorkerStage) -> u64| {
+        workers()
+            .flat_map(move |(i, w)| WorkerStage::ALL.map(|s| ([i.clone(), s.label().to_string()], of(w, s))))
+            .collect::<Vec<_>>()
+    };
+    page.counters(
+        "sgswitch_stage_cycles_total",
+        "TSC cycles by stage.",
+        ["worker", "stage"],
+        stages(|w, s| w.statistics.stage(s).cycles.get()),
+    )?;
+    page.counters(
+        "sgswitch_stage_packets_total",
+        "Packets by stage.",
+        ["worker", "stage"],
+        stages(|w, s| w.statistics.stage(s).packets.get()),
+    )?;
+    let turns = workers().flat_map(|(i, w)| {
+        let (busy, idle) = (w.statistics.busy_cycles.get(), w.statistics.idle_cycles.get());
+        [([i.clone(), "busy".to_string()], busy), ([i, "idle".to_string()], idle)]
+    });
+    page.counters(
+        "sgswitch_worker_cycles_total",
+        "TSC cycles of turns with and without packets.",
+        ["worker", "state"],
+        turns,
+    )
+}
+
+fn interfaces(page: &Page, switch: &Switch) -> prometheus::Result<()> {
+    let workers = switch.datapath.workers();
+    let mut names: Vec<_> = switch.compiler.interface_names().into_iter().collect();
+    names.sort();
+    let (mut packets, mut bytes, mut drops) = (Vec::new(), Vec::new(), Vec::new());
+    for (id, name) in names {
+        let counters: Vec<_> = workers.iter().filter_map(|w| w.counters.interface(id)).collect();
+        let sum =
+            |of: fn(&engine::pipeline::InterfaceCounters) -> u64| counters.iter().map(|c| of(c)).sum::<u64>();
+        let (inbound, outbound) =
+            ([name.clone(), "inbound".to_string()], [name.clone(), "outbound".to_string()]);
+        packets.push((inbound.clone(), sum(|c| c.inbound_packets.get())));
+        packets.push((outbound.clone(), sum(|c| c.outbound_packets.get())));
+        bytes.push((inbound, sum(|c| c.inbound_bytes.get())));
+        bytes.push((outbound, sum(|c| c.outbound_bytes.get())));
+        for reason in DropReason::ALL {
+            let count: u64 = counters.iter().map(|c| c.drops.get(*reason)).sum();
+            // Of ten thousand interfaces, most have dropped for few reasons.
+            if count > 0 {
+                drops.push(([name.clone(), reason.label().to_string()], count));
+            }
+        }
+    }
+    let labels = ["interface", "direction"];
+    page.counters(
+        "sgswitch_interface_packets_total",
+        "Packets that passed to (inbound) and from (outbound) an interface.",
+        labels,
+        packets,
+    )?;
+    page.counters("sgswitch_interface_bytes_total", "Their bytes, Ethernet header included.", labels, bytes)?;
+    page.counters(
+        "sgswitch_interface_dropped_packets_total",
+        "Packets of and for an interface that were dropped.",
+        ["interface", "reason"],
+        drops,
+    )
+}
+
+fn ports(page: &Page, switch: &Switch) -> prometheus::Result<()> {
+    let (mut packets, mut errors, mut up) = (Vec::new(), Vec::new(), Vec::new());
+    for port in switch.datapath.ports() {
+        let label = |what: &str| [port.name.clone(), what.to_string()];
+        if let Some(s) = port.statistics {
+            packets.extend([(label("rx"), s.rx_packets), (label("tx"), s.tx_packets)]);
+            let kinds = [
+                ("rx_missed", s.rx_missed),
+                ("rx_errors", s.rx_errors),
+                ("tx_errors", s.tx_errors),
+                ("rx_no_mbuf", s.rx_no_mbuf),
+            ];
+            errors.extend(kinds.map(|(kind, n)| (label(kind), n)));
+        }
+        if let Some(link) = port.link {
+            up.push(([port.name.clone()], u64::from(link.up)));
+        }
+    }
+    page.counters(
+        "sgswitch_port_packets_total",
+        "Packets that the port's driver has counted.",
+        ["port", "direction"],
+        packets,
+    )?;
+    page.counters(
+        "sgswitch_port_errors_total",
+        "What the port's driver has lost.",
+        ["port", "kind"],
+        errors,
+    )?;
+    page.gauges("sgswitch_port_up", "Whether the port has a link.", ["port"], up)
+}

@@ -1,0 +1,266 @@
+//! What `show` shows, as JSON: groups, rules and interfaces in AWS's shapes.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use engine::conntrack::Entry;
+use engine::flow::Side;
+use engine::ids::InterfaceId;
+use engine::pipeline::PassClass;
+use engine::verdict::DropReason;
+use policy::{Peer, Rule, SecurityGroup, Validated};
+use serde_json::{Map, Value, json};
+use worker::{BURST_SIZES, WorkerStage, WorkerView};
+
+use crate::switch::Switch;
+
+/// The policy in force, or nothing at all.
+fn with_policy(switch: &Switch, key: &str, list: impl FnOnce(&Validated) -> Vec<Value>) -> Value {
+    let (generation, items) = match &switch.current {
+        Some(current) => (current.generation, list(&current.policy)),
+        None => (0, vec![]),
+    };
+    json!({ "Generation": generation, key: items })
+}
+
+/// The switch in a few numbers.
+pub fn status(switch: &Switch) -> Value {
+    let workers = switch.datapath.workers();
+    let enforced = workers.iter().map(|w| w.statistics.generation.get()).min().unwrap_or(0);
+    let policy = switch.current.as_ref().map(|c| &c.policy);
+    json!({
+        "Version": env!("CARGO_PKG_VERSION"),
+        "ApiVersion": "v1",
+        "Generation": switch.generation(),
+        "EnforcedGeneration": enforced,
+        "State": if policy.is_some() { "enforcing" } else { "closed" },
+        "Workers": workers.len(),
+        "Ports": switch.ports.len(),
+        "SecurityGroups": policy.map_or(0, |p| p.groups.len()),
+        "NetworkInterfaces": policy.map_or(0, |p| p.interfaces.len()),
+        "Connections": workers.iter().map(|w| w.statistics.connections.get()).sum::<u64>(),
+        "MbufsInUse": switch.pool.in_use(),
+        "MbufsAvailable": switch.pool.available(),
+    })
+}
+
+/// As `describe-security-groups`.
+pub fn groups(switch: &Switch) -> Value {
+    with_policy(switch, "SecurityGroups", |p| p.groups.values().map(SecurityGroup::to_document).collect())
+}
+
+/// As `describe-security-group-rules`.
+pub fn rules(switch: &Switch) -> Value {
+    with_policy(switch, "SecurityGroupRules", |p| {
+        p.groups.values().flat_map(SecurityGroup::rules_document).collect()
+    })
+}
+
+/// As `describe-network-interfaces`, with the port of each.
+pub fn interfaces(switch: &Switch) -> Value {
+    with_policy(switch, "NetworkInterfaces", |p| {
+        let interface = |i: &policy::NetworkInterface| {
+            let mut item = i.to_document();
+            item["Port"] = json!(p.port_of(&i.id));
+            item
+        };
+        p.interfaces.values().map(interface).collect()
+    })
+}
+
+/// Prefix lists with their entries.
+pub fn prefix_lists(switch: &Switch) -> Value {
+    with_policy(switch, "PrefixLists", |p| {
+        let list = |l: &policy::PrefixList| {
+            json!({
+                "PrefixListId": l.id,
+                "PrefixListName": l.name,
+                "AddressFamily": if l.ipv6 { "IPv6" } else { "IPv4" },
+                "MaxEntries": l.max_entries,
+                "Version": l.version,
+                "Entries": l.entries.iter().map(|(net, text)| json!({ "Cidr": net.to_string(), "Description": text })).collect::<Vec<_>>(),
+            })
+        };
+        p.prefix_lists.values().map(list).collect()
+    })
+}
+
+/// Rules that match nothing because what they refer to is gone (D10).
+pub fn stale(switch: &Switch) -> Value {
+    with_policy(switch, "StaleRules", |p| {
+        let is_stale = |rule: &&Rule| matches!(rule.peer, Peer::Group { stale: true, .. });
+        let of_group = |g: &SecurityGroup| {
+            let rules = g.inbound.iter().map(|r| (r, false)).chain(g.outbound.iter().map(|r| (r, true)));
+            let item = |(rule, egress): (&Rule, bool)| {
+                json!({
+                    "GroupId": g.id, "SecurityGroupRuleId": rule.id, "IsEgress": egress,
+                    "Permits": rule.service.to_string(), "Peer": rule.peer.to_string(),
+                })
+            };
+            rules.filter(|(r, _)| is_stale(r)).map(item).collect::<Vec<_>>()
+        };
+        p.groups.values().flat_map(of_group).collect()
+    })
+}
+
+/// The ports as they are.
+pub fn ports(switch: &Switch) -> Value {
+    let roles = roles(switch);
+    let port = |p: worker::PortView| {
+        let statistics = p.statistics.unwrap_or_default();
+        json!({
+            "Name": p.name,
+            "Device": p.device,
+            "Driver": p.info.as_ref().map(|i| i.driver.clone()),
+            "Role": roles.get(p.name.as_str()).cloned().unwrap_or_else(|| "unbound".to_string()),
+            "LinkUp": p.link.map(|l| l.up),
+            "SpeedMbps": p.link.and_then(|l| l.speed),
+            "RxPackets": statistics.rx_packets,
+            "TxPackets": statistics.tx_packets,
+            "RxBytes": statistics.rx_bytes,
+            "TxBytes": statistics.tx_bytes,
+            "RxMissed": statistics.rx_missed,
+            "RxErrors": statistics.rx_errors,
+            "TxErrors": statistics.tx_errors,
+            "RxNoMbuf": statistics.rx_no_mbuf,
+            "Extended": p.xstats.into_iter().map(|x| (x.name, json!(x.value))).collect::<Map<_, _>>(),
+        })
+    };
+    json!({ "Ports": switch.datapath.ports().into_iter().map(port).collect::<Vec<_>>() })
+}
+
+/// What each port is for, in words.
+fn roles(switch: &Switch) -> HashMap<&str, String> {
+    let bindings = switch.current.iter().flat_map(|c| &c.policy.bindings);
+    let mut roles: HashMap<&str, String> = HashMap::new();
+    for binding in bindings {
+        match binding {
+            policy::Binding::Interface { interface, port } => {
+                roles.insert(port, interface.clone());
+            }
+            policy::Binding::Uplink { port, vpc, vlan } => {
+                let tag = vlan.map_or(String::new(), |v| format!(" vlan {v}"));
+                let role = roles.entry(port).or_insert_with(|| "uplink".to_string());
+                role.push_str(&format!(" {vpc}{tag}"));
+            }
+        }
+    }
+    roles
+}
+
+/// The workers: cycles by stage, packets, drops by reason, table hits and misses.
+pub fn workers(switch: &Switch) -> Value {
+    let worker = |(index, w): (usize, &WorkerView)| {
+        let s = &w.statistics;
+        let stages = WorkerStage::ALL.map(|stage| {
+            let totals = s.stage(stage);
+            (
+                stage.label().to_string(),
+                json!({ "Cycles": totals.cycles.get(), "Packets": totals.packets.get() }),
+            )
+        });
+        let bursts = BURST_SIZES.iter().zip(s.bursts()).map(|(size, n)| (size.to_string(), json!(n)));
+        let passed = PassClass::ALL.map(|class| (class.label().to_string(), json!(w.counters.passed(class))));
+        json!({
+            "Worker": index,
+            "Cpu": w.cpu,
+            "Generation": s.generation.get(),
+            "Received": s.received.get(),
+            "Transmitted": s.transmitted.get(),
+            "HandedOver": s.handed_over.get(),
+            "TakenOver": s.taken_over.get(),
+            "Relayed": s.relayed.get(),
+            "BusyTurns": s.busy_turns.get(),
+            "IdleTurns": s.idle_turns.get(),
+            "BusyCycles": s.busy_cycles.get(),
+            "IdleCycles": s.idle_cycles.get(),
+            "Connections": s.connections.get(),
+            "ConnectionCapacity": w.capacity,
+            "TableHits": w.counters.table_hits.get(),
+            "TableMisses": w.counters.table_misses.get(),
+            "Passed": Map::from_iter(passed),
+            "Drops": drop_counts(|reason| w.counters.drops.get(reason)),
+            "Stages": Map::from_iter(stages),
+            "Bursts": Map::from_iter(bursts),
+        })
+    };
+    let workers: Vec<_> = switch.datapath.workers().iter().enumerate().map(worker).collect();
+    json!({ "TscHz": dpdk::tsc_hz(), "Workers": workers })
+}
+
+fn drop_counts(count: impl Fn(DropReason) -> u64) -> Map<String, Value> {
+    let counts = DropReason::ALL.iter().map(|r| (r.label().to_string(), count(*r)));
+    counts.filter(|(_, n)| *n > 0).map(|(label, n)| (label, json!(n))).collect()
+}
+
+/// Drops by reason, of the whole switch and of each interface that has any.
+pub fn drops(switch: &Switch) -> Value {
+    let workers = switch.datapath.workers();
+    let total = drop_counts(|reason| workers.iter().map(|w| w.counters.drops.get(reason)).sum());
+    let of_interface = |(id, name): (InterfaceId, String)| {
+        let counters: Vec<_> = workers.iter().filter_map(|w| w.counters.interface(id)).collect();
+        let counts = drop_counts(|reason| counters.iter().map(|c| c.drops.get(reason)).sum());
+        (!counts.is_empty()).then(|| json!({ "NetworkInterfaceId": name, "Drops": counts }))
+    };
+    let mut interfaces: Vec<_> =
+        switch.compiler.interface_names().into_iter().filter_map(of_interface).collect();
+    interfaces.sort_by_key(|i| i["NetworkInterfaceId"].to_string());
+    json!({ "Drops": total, "NetworkInterfaces": interfaces })
+}
+
+/// Which connections are to be listed.
+pub struct FlowFilter {
+    /// At most so many.
+    pub limit: usize,
+    /// Of this interface.
+    pub interface: Option<String>,
+    /// Of this protocol.
+    pub protocol: Option<u8>,
+}
+
+/// Connections of all workers.
+pub fn flows(switch: &mut Switch, filter: &FlowFilter) -> Result<Value, String> {
+    let id = match &filter.interface {
+        None => None,
+        Some(name) => {
+            let missing = || format!("The networkInterface ID '{name}' does not exist");
+            Some(switch.compiler.interface_id(name).ok_or_else(missing)?)
+        }
+    };
+    let protocol = filter.protocol;
+    let wanted = move |entry: &Entry| {
+        protocol.is_none_or(|p| p == entry.key().protocol())
+            && id.is_none_or(|id| Side::BOTH.iter().any(|side| entry.end(*side) == id))
+    };
+    let interfaces = switch.compiler.interface_names();
+    let vpcs = switch.compiler.vpc_names();
+    let answers = switch.datapath.connections(filter.limit, wanted);
+    let complete = answers.len() == switch.datapath.workers().len();
+    let mut flows = Vec::new();
+    for (worker, now, entries) in answers {
+        for entry in entries {
+            let end = |side: Side| {
+                let (address, port) = entry.key().endpoint(side);
+                json!({
+                    "Address": IpAddr::from(address).to_string(),
+                    "Port": port,
+                    "NetworkInterfaceId": interfaces.get(&entry.end(side)),
+                    "Tracked": entry.is_tracked(side),
+                })
+            };
+            let ticks = entry.deadline().0.saturating_sub(now.0);
+            flows.push(json!({
+                "Worker": worker.0,
+                "VpcId": vpcs.get(&entry.key().vpc()),
+                "Protocol": entry.key().protocol(),
+                "State": entry.state().label(),
+                "Originator": end(entry.originator()),
+                "Responder": end(entry.originator().other()),
+                "ExpiresInSeconds": ticks / engine::time::TICKS_PER_SECOND,
+            }));
+        }
+    }
+    let truncated = flows.len() > filter.limit;
+    flows.truncate(filter.limit);
+    Ok(json!({ "Flows": flows, "Truncated": truncated, "Complete": complete }))
+}

@@ -1,0 +1,146 @@
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Talks to sgswitchd: pushes policies, shows what is in force, and why.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sgctl",
+    version,
+    about,
+    after_help = "Exit status: 0 ok, 1 no answer, 2 invalid, 3 quota, 4 conflict, 5 datapath."
+)]
+pub struct Arguments {
+    /// The daemon's socket.
+    #[arg(long, global = true, env = "SGSWITCH_SOCKET", default_value = "/run/sgswitch/sgswitchd.sock")]
+    pub socket: PathBuf,
+    /// How to print.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// As the API answers.
+    Json,
+    /// The same tree.
+    Yaml,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Validate documents and put them into force, all or nothing.
+    Push(Push),
+    /// Show what is in force.
+    Show {
+        /// What to show.
+        #[arg(value_enum)]
+        what: What,
+    },
+    /// Why a packet would pass, or what comes nearest where nothing permits it.
+    Explain(Explain),
+    /// Connections.
+    Flows {
+        #[command(subcommand)]
+        verb: Flows,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Push {
+    /// AWS-shaped documents, JSON or YAML, side by side; - for standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Only if this generation is in force.
+    #[arg(long, value_name = "N")]
+    pub if_generation: Option<u64>,
+    /// Do not wait until every worker enforces it.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Accept documents that say they are cut short (NextToken).
+    #[arg(long)]
+    pub partial: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    /// The switch in a few numbers.
+    Status,
+    /// Security groups.
+    Groups,
+    /// Rules, one a line.
+    Rules,
+    /// Network interfaces.
+    Interfaces,
+    /// Ports.
+    Ports,
+    /// Workers.
+    Workers,
+    /// Prefix lists.
+    PrefixLists,
+    /// Rules that match nothing because what they refer to is gone.
+    Stale,
+    /// Drops by reason.
+    Drops,
+    /// The whole policy, as a document that can be pushed.
+    Policy,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Who sends: an address, or an interface (eni-...).
+    #[arg(long)]
+    pub from: String,
+    /// To whom.
+    #[arg(long)]
+    pub to: String,
+    /// tcp, udp, icmp, icmpv6 or a number.
+    #[arg(long, default_value = "tcp")]
+    pub protocol: String,
+    /// Destination port.
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Source port.
+    #[arg(long)]
+    pub source_port: Option<u16>,
+    /// ICMP type.
+    #[arg(long)]
+    pub icmp_type: Option<u8>,
+    /// ICMP code.
+    #[arg(long)]
+    pub icmp_code: Option<u8>,
+    /// The VPC, where addresses are in several.
+    #[arg(long)]
+    pub vpc: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Flows {
+    /// List connections.
+    List {
+        /// At most so many.
+        #[arg(long, default_value_t = 1000)]
+        limit: usize,
+        /// Only those of this interface.
+        #[arg(long, value_name = "ENI")]
+        interface: Option<String>,
+        /// Only those of this protocol number.
+        #[arg(long, value_name = "NUMBER")]
+        protocol: Option<u8>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,158 @@
+//! One request over the daemon's socket.
+
+use std::path::Path;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+
+use crate::cli::Output;
+use crate::{EXIT_CONFLICT, EXIT_DATAPATH, EXIT_INVALID, EXIT_OTHER, EXIT_QUOTA, output};
+
+/// How long an answer may take: longer than a push of any size.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What went wrong, and the status to exit with.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit status.
+    pub exit: u8,
+    /// `{errors: [{code, message, path}], not_listed}`.
+    pub body: Value,
+}
+
+impl Failure {
+    /// Words of our own.
+    pub fn local(exit: u8, code: &str, message: impl Into<String>) -> Failure {
+        let error = json!({ "code": code, "message": message.into(), "path": "" });
+        Failure { exit, body: json!({ "errors": [error], "not_listed": 0 }) }
+    }
+
+    /// Prints it on standard error, or as a document where that was asked for.
+    pub fn print(&self, output: Output) {
+        match output {
+            Output::Table => eprint!("{}", output::errors(&self.body)),
+            Output::Json | Output::Yaml => output::print_tree(output, &self.body),
+        }
+    }
+}
+
+/// What to ask.
+pub struct Ask<'a> {
+    pub method: Method,
+    pub path: &'a str,
+    pub body: Option<&'a Value>,
+    pub if_match: Option<u64>,
+}
+
+impl<'a> Ask<'a> {
+    pub fn get(path: &'a str) -> Ask<'a> {
+        Ask { method: Method::GET, path, body: None, if_match: None }
+    }
+}
+
+/// Asks the daemon and returns its answer.
+pub fn ask(socket: &Path, ask: Ask<'_>) -> Result<Value, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::local(EXIT_OTHER, "ClientError", e.to_string()))?;
+    let answer = runtime.block_on(async { tokio::time::timeout(TIMEOUT, exchange(socket, ask)).await });
+    answer.unwrap_or_else(|_| {
+        let message = format!("the daemon at {} has not answered for {TIMEOUT:?}", socket.display());
+        Err(Failure::local(EXIT_OTHER, "RequestExpired", message))
+    })
+}
+
+async fn exchange(socket: &Path, ask: Ask<'_>) -> Result<Value, Failure> {
+    let stream = UnixStream::connect(socket).await.map_err(|error| no_daemon(socket, &error))?;
+    let broken = |error: hyper::Error| {
+        let message = format!("the daemon has ended the connection: {error}");
+        Failure::local(EXIT_OTHER, "ConnectionError", message)
+    };
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let driver = tokio::spawn(connection);
+    let body = ask.body.map_or_else(Bytes::new, |b| Bytes::from(b.to_string()));
+    let mut request = Request::builder().method(ask.method).uri(ask.path).header("host", "sgswitch");
+    if ask.body.is_some() {
+        request = request.header("content-type", "application/json");
+    }
+    if let Some(generation) = ask.if_match {
+        request = request.header("if-match", format!("\"{generation}\""));
+    }
+    let request = request
+        .body(Full::new(body))
+        .map_err(|e| Failure::local(EXIT_OTHER, "ClientError", e.to_string()))?;
+    let response = sender.send_request(request).await.map_err(broken)?;
+    let status = response.status();
+    let bytes = response.into_body().collect().await.map_err(broken)?.to_bytes();
+    drop(driver);
+    let body: Value = serde_json::from_slice(&bytes).map_err(|_| {
+        let message = format!(
+            "the daemon answers {status} in words that this sgctl does not know: is it of another version?"
+        );
+        Failure::local(EXIT_OTHER, "UnknownAnswer", message)
+    })?;
+    match status.is_success() {
+        true => Ok(body),
+        false => Err(Failure { exit: exit_status(status.as_u16(), &body), body }),
+    }
+}
+
+/// The exit status for an answer that is an error.
+fn exit_status(status: u16, body: &Value) -> u8 {
+    let errors = body["errors"].as_array().map_or(&[][..], Vec::as_slice);
+    let is_quota = |e: &Value| {
+        e["code"].as_str().is_some_and(|c| c.ends_with("LimitExceeded") || c == "InsufficientCapacity")
+    };
+    match status {
+        400 | 413 if !errors.is_empty() && errors.iter().all(is_quota) => EXIT_QUOTA,
+        400 | 408 | 413 => EXIT_INVALID,
+        412 => EXIT_CONFLICT,
+        500 | 503 => EXIT_DATAPATH,
+        _ => EXIT_OTHER,
+    }
+}
+
+fn no_daemon(socket: &Path, error: &std::io::Error) -> Failure {
+    use std::io::ErrorKind;
+    let hint = match error.kind() {
+        ErrorKind::NotFound => "there is no such socket: is sgswitchd running, and is --socket right?",
+        ErrorKind::ConnectionRefused => "nobody listens there: sgswitchd has ended; start it again",
+        ErrorKind::PermissionDenied => "you may not use it: be root, or a member of the socket's group",
+        _ => "the connection failed",
+    };
+    Failure::local(EXIT_OTHER, "NoDaemon", format!("{}: {hint} ({error})", socket.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_statuses_are_as_documented() {
+        let body = |codes: &[&str]| json!({ "errors": codes.iter().map(|c| json!({ "code": c })).collect::<Vec<_>>() });
+        assert_eq!(exit_status(400, &body(&["InvalidParameterValue"])), EXIT_INVALID);
+        assert_eq!(exit_status(400, &body(&["RulesPerSecurityGroupLimitExceeded"])), EXIT_QUOTA);
+        assert_eq!(
+            exit_status(400, &body(&["RulesPerSecurityGroupLimitExceeded", "InvalidGroup.NotFound"])),
+            EXIT_INVALID
+        );
+        assert_eq!(exit_status(413, &body(&["RequestLimitExceeded"])), EXIT_QUOTA);
+        assert_eq!(exit_status(412, &body(&["IncorrectState"])), EXIT_CONFLICT);
+        assert_eq!(exit_status(503, &body(&["NotEnforced"])), EXIT_DATAPATH);
+        assert_eq!(exit_status(404, &body(&["NoPolicy"])), EXIT_OTHER);
+    }
+
+    #[test]
+    fn no_daemon_says_what_to_do() {
+        let failure = ask(Path::new("/nonexistent/s.sock"), Ask::get("/v1/status")).unwrap_err();
+        assert_eq!(failure.exit, EXIT_OTHER);
+        assert!(failure.body["errors"][0]["message"].as_str().unwrap().contains("is sgswitchd running"));
+    }
+}

@@ -1,0 +1,95 @@
+//! Answers for people: tables that fit the terminal, or the tree as it is.
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::Value;
+
+use crate::cli::Output;
+
+/// Prints a tree as JSON or YAML.
+pub fn print_tree(output: Output, value: &Value) {
+    let text = match output {
+        Output::Yaml => serde_yaml_ng::to_string(value).unwrap_or_default(),
+        Output::Json | Output::Table => format!("{value:#}\n"),
+    };
+    print!("{text}");
+}
+
+/// Errors, one a line, each with its place.
+pub fn errors(body: &Value) -> String {
+    let mut text = String::new();
+    for error in body["errors"].as_array().map_or(&[][..], Vec::as_slice) {
+        let part = |key: &str| error[key].as_str().unwrap_or_default();
+        let path = match part("path") {
+            "" => String::new(),
+            path => format!("{path}: "),
+        };
+        text.push_str(&format!("sgctl: {path}{} ({})\n", part("message"), part("code")));
+    }
+    match body["not_listed"].as_u64() {
+        None | Some(0) => {}
+        Some(more) => text.push_str(&format!("sgctl: and {more} more errors\n")),
+    }
+    text
+}
+
+/// A table with these columns.
+pub fn table(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(headers);
+    for row in rows {
+        table.add_row(row);
+    }
+    table.to_string() + "\n"
+}
+
+/// A value in a cell.
+pub fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_string(),
+        Value::String(text) => text.clone(),
+        Value::Bool(true) => "yes".to_string(),
+        Value::Bool(false) => "no".to_string(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+/// The items under a key of an answer.
+pub fn items<'v>(answer: &'v Value, key: &str) -> &'v [Value] {
+    answer[key].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A table of plain columns: for each its title and the key of the items.
+pub fn plain(answer: &Value, list: &str, columns: &[(&str, &str)]) -> String {
+    let headers: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
+    let rows =
+        items(answer, list).iter().map(|item| columns.iter().map(|(_, key)| cell(&item[*key])).collect());
+    table(&headers, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn errors_name_place_and_code() {
+        let body = json!({ "errors": [
+            { "code": "MissingParameter", "message": "no name", "path": "SecurityGroups[0].GroupName" },
+            { "code": "X", "message": "y", "path": "" },
+        ], "not_listed": 7 });
+        assert_eq!(
+            errors(&body),
+            "sgctl: SecurityGroups[0].GroupName: no name (MissingParameter)\nsgctl: y (X)\nsgctl: and 7 more errors\n"
+        );
+    }
+
+    #[test]
+    fn cells_are_for_people() {
+        assert_eq!(cell(&json!(null)), "-");
+        assert_eq!(cell(&json!(["a", 1, true])), "a, 1, yes");
+    }
+}
