@@ -1,6 +1,8 @@
 //! Two ends that speak TCP over a network that loses and delays, with the
 //! switch in the middle: whatever they do, it must not stand in their way.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// One end: as little of TCP as has numbers.
