@@ -99,7 +99,8 @@ impl<'a> Turn<'_, 'a> {
         }
         let entry = slot
             .map(|slot| self.engine.table.entry(slot))
-            .filter(|entry| Self::is_between(entry, side, work, receiver));
+            .filter(|entry| Self::is_between(entry, side, work, receiver))
+            .filter(|entry| !entry.is_reopened_by(side, &work.ip));
         let tracks = |side| entry.is_some_and(|e| e.is_tracked(side));
 
         let question = Question::of(work.link.vpc, &work.ip);

@@ -22,6 +22,10 @@ impl<'a> Turn<'_, 'a> {
             return None;
         }
         let entry = self.engine.table.entry(slot);
+        // A port used again: another connection, for the rules to judge (S46).
+        if entry.is_reopened_by(side, &work.ip) {
+            return None;
+        }
         let receiver = self.recorded_receiver(work, side, entry)?;
         let settled = (work.link.sender.is_none() || entry.is_tracked(side))
             && (receiver.interface().is_none() || entry.is_tracked(side.other()));

@@ -220,10 +220,10 @@ fn d11_only_a_literal_rule_for_everyone_opens_a_flow() {
     assert_eq!(judge(&[web.clone(), everyone(Outbound, 17, (0, 65535))], Inbound, &ask), Judgement::Tracked);
     // Two rules that make up all ports together are no such rule.
     let halves = [everyone(Outbound, 6, (0, 30000)), everyone(Outbound, 6, (30001, 65535))];
-    assert_eq!(judge(&[&[web.clone()], &halves[..]].concat(), Inbound, &ask), Judgement::Tracked);
+    assert_eq!(judge(&[std::slice::from_ref(&web), &halves[..]].concat(), Inbound, &ask), Judgement::Tracked);
     // Nor are two /1.
     let split = [block(Outbound, "0.0.0.0", 1, 0, (0, 0)), block(Outbound, "128.0.0.0", 1, 0, (0, 0))];
-    assert_eq!(judge(&[&[web.clone()], &split[..]].concat(), Inbound, &ask), Judgement::Tracked);
+    assert_eq!(judge(&[std::slice::from_ref(&web), &split[..]].concat(), Inbound, &ask), Judgement::Tracked);
     let narrow = block(Inbound, "10.0.0.0", 24, 6, (80, 80));
     assert_eq!(judge(&[narrow.clone(), all_out.clone()], Inbound, &ask), Judgement::Tracked);
     // One that qualifies suffices beside others (S37).

@@ -207,3 +207,31 @@ fn an_address_that_moves_takes_no_connection_along() {
     assert_eq!(world.send(A, C, &ask(53)), Outcome::Drop(DropReason::InboundDenied));
     assert_eq!(world.send(A, B, &ask(53)), Outcome::Drop(DropReason::DestinationCheck));
 }
+
+#[test]
+fn s46_a_port_used_again_is_a_new_connection_and_asks_the_rules() {
+    for permitted in [true, false] {
+        let mut world = World::new();
+        world.open(A, &[], &[Open::Ports(6, 22, 22)]);
+        world.open(B, &[Open::Ports(6, 22, 22)], &[]);
+        let from_a = |flags, seq, ack| Packet::tcp("10.0.0.1:5000", "10.0.0.2:22", flags, seq, ack, b"");
+        let from_b = |flags, seq, ack| Packet::tcp("10.0.0.2:22", "10.0.0.1:5000", flags, seq, ack, b"");
+        let (syn, ack) = (TcpFlags::SYN, TcpFlags::ACK);
+        assert_eq!(world.send(A, B, &from_a(syn, 1, 0)), to(B));
+        assert_eq!(world.send(B, A, &from_b(syn | ack, 9, 2)), to(A));
+        assert_eq!(world.send(A, B, &from_a(ack, 2, 10)), to(B));
+        assert_eq!(world.send(B, A, &from_b(TcpFlags::RST, 10, 0)), to(A));
+        if !permitted {
+            world.open(B, &[], &[]);
+        }
+        let expected = if permitted { to(B) } else { Outcome::Drop(DropReason::InboundDenied) };
+        assert_eq!(world.send(A, B, &from_a(syn, 7000, 0)), expected);
+        // Nor may the other end open one to the client's port.
+        if !permitted {
+            assert_eq!(world.send(B, A, &from_b(syn, 8000, 0)), Outcome::Drop(DropReason::OutboundDenied));
+        } else {
+            assert_eq!(world.send(B, A, &from_b(syn | ack, 8000, 7001)), to(A));
+            assert_eq!(world.connections(), 1);
+        }
+    }
+}
