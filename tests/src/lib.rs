@@ -1,1 +1,11 @@
-//! Whole-system tests and the demonstration: namespaces with real network stacks.
+//! A laboratory for the switch: network namespaces as instances, each with a
+//! real network stack, and the daemon between them.
+
+#![forbid(unsafe_code)]
+
+mod command;
+mod lab;
+pub mod policy;
+
+pub use command::run;
+pub use lab::{Conversation, Instance, Lab, Options, Server, binary, stop_on_signals};
