@@ -283,6 +283,12 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_file_says_the_defaults() {
+        let documented = format!("{:?}", load(&[], include_str!("../../../docs/sgswitchd.toml")).unwrap());
+        assert_eq!(documented, format!("{:?}", load(&[], "").unwrap()));
+    }
+
+    #[test]
     fn ports_by_flag() {
         let port = |text| port_flag(text).map(|p| (p.name, p.device)).unwrap();
         assert_eq!(port("net_tap0"), (None, "net_tap0".into()));
