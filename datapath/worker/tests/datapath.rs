@@ -164,13 +164,17 @@ struct Run {
 
 /// Starts a datapath whose port 0 reads these frames and whose port 1 writes a capture.
 fn run(eal: &Eal, workers: usize, frames: &[Vec<u8>], initial: Snapshot) -> Run {
+    run_as(eal, &config(workers), frames, initial)
+}
+
+fn run_as(eal: &Eal, config: &DatapathConfig, frames: &[Vec<u8>], initial: Snapshot) -> Run {
     let pool = pool(eal);
     let (input, output) = (Capture::new(frames), Capture(std::env::temp_dir().join(unique("sgswitch-out-"))));
     let reader = format!("{},rx_pcap={}", unique("net_pcap_in"), input.0.display());
     let writer = format!("{},tx_pcap={}", unique("net_pcap_out"), output.0.display());
     let ports = [("a", reader), ("b", writer)]
         .map(|(name, devargs)| PortSpec { name: name.into(), port: Port::attach(eal, &devargs).unwrap() });
-    let datapath = Datapath::start(eal, &pool, ports.into(), &config(workers), initial).unwrap();
+    let datapath = Datapath::start(eal, &pool, ports.into(), config, initial).unwrap();
     Run { datapath, pool, output, _input: input }
 }
 
@@ -261,6 +265,26 @@ fn publication_under_traffic_loses_nothing() {
     let dropped: u64 = counters.iter().map(|c| c.drops.total()).sum();
     assert!(received > 10_000, "{received}");
     assert_eq!(received, dropped);
+    assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
+fn full_rings_drop_and_count_and_hold_nobody_up() {
+    let (_guard, eal) = alone();
+    // Both workers share a core and never sleep: while one reads the whole
+    // capture, the other takes nothing off the small rings between them.
+    let small = DatapathConfig { cores: vec![0, 0], idle: Idle::Spin, ring_size: 31, ..config(2) };
+    let frames = requests(2000);
+    let Run { datapath, pool, .. } = run_as(&eal, &small, &frames, snapshot(1, true));
+    let settled = |d: &Datapath| {
+        let dropped: u64 = d.workers().iter().map(|w| w.counters.drops.total()).sum();
+        sum(d, |s| s.transmitted.get()) + dropped
+    };
+    wait_until("every packet is sent or counted as dropped", || settled(&datapath) == 6000);
+    assert!(drops(&datapath, DropReason::HandOverFull) > 0);
+    assert!(drops(&datapath, DropReason::TransmitFull) > 0);
+    assert_eq!(sum(&datapath, |s| s.handed_over.get()), sum(&datapath, |s| s.taken_over.get()));
+    datapath.stop();
     assert_eq!(pool.in_use(), 0);
 }
 
