@@ -216,10 +216,8 @@ impl<'a> Turn<'_, 'a> {
         slot: Option<Slot>,
         receiver: Receiver<'a>,
     ) -> Result<Passed<'a>, Refused> {
+        // The parser has seen to it that the error goes to the sender of what it quotes.
         let quoted = &error.quoted;
-        if quoted.src != work.ip.dst {
-            return Err(Refused(DropReason::UnrelatedError, work.link.sender_id()));
-        }
         let entry = slot.map(|slot| self.engine.table.entry(slot));
         // `side` sent the quoted packet, so the error goes to it.
         let tracks = |side, end: InterfaceId| entry.is_some_and(|e| e.end(side) == end && e.is_tracked(side));
