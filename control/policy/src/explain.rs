@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::ask;
 use crate::compile::Compiler;
-use crate::model::{NetworkInterface, Validated};
+use crate::model::{NetworkInterface, Rule, RuleService, Validated};
 use crate::oracle::{self, Packet};
 
 /// A packet to explain: the first of its flow.
@@ -238,18 +238,24 @@ fn nearest(
         (Some(group), Direction::Outbound) => (&group.outbound[..], "to"),
         (None, _) => (&[][..], "from"),
     };
-    let shares = |rule: &crate::model::Rule| {
+    let same_protocol = |rule: &Rule| match rule.service {
+        RuleService::All => true,
+        RuleService::Ports(p, ..) | RuleService::Icmp(p, ..) | RuleService::Protocol(p) => {
+            p == packet.protocol
+        }
+    };
+    let shares = |rule: &Rule| {
         let service = oracle::is_for(rule.service, packet);
         let peer = oracle::is_peer(policy, interface, &rule.peer, packet.remote);
-        (service || peer, service, peer)
+        (service || peer, service, same_protocol(rule), peer)
     };
     let best = rules.iter().max_by_key(|rule| shares(rule));
     let reason = match best.map(|rule| (rule, shares(rule))) {
         None => "it has no rule in this direction".to_string(),
-        Some((rule, (_, true, _))) => {
+        Some((rule, (_, true, ..))) => {
             format!("{} is allowed, {preposition} {} only", rule.service, rule.peer)
         }
-        Some((rule, (_, _, true))) => {
+        Some((rule, (.., true))) => {
             format!("{preposition} {} only {} is allowed", packet.remote, rule.service)
         }
         Some(_) => {
