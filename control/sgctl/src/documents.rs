@@ -3,39 +3,16 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
 use crate::EXIT_INVALID;
 use crate::client::Failure;
 
 /// Reads files and puts them side by side: lists of the same name are joined.
 pub fn read(files: &[PathBuf]) -> Result<Value, Failure> {
-    let mut whole = Map::new();
-    for file in files {
-        let Value::Object(part) = read_one(file)? else {
-            return Err(invalid(file, "expected an object at the top"));
-        };
-        for (key, value) in part {
-            match (whole.get_mut(&key), value) {
-                (None, value) => drop(whole.insert(key, value)),
-                (Some(Value::Array(all)), Value::Array(more)) => all.extend(more),
-                (Some(Value::Object(all)), Value::Object(more)) => {
-                    for (inner, value) in more {
-                        if all.get(&inner).is_some_and(|v| *v != value) {
-                            return Err(invalid(
-                                file,
-                                &format!("'{key}.{inner}' has another value in a file before"),
-                            ));
-                        }
-                        all.insert(inner, value);
-                    }
-                }
-                (Some(before), value) if *before == value => {}
-                _ => return Err(invalid(file, &format!("'{key}' is something else in a file before"))),
-            }
-        }
-    }
-    Ok(Value::Object(whole))
+    let read = |file: &PathBuf| Ok((file.display().to_string(), read_one(file)?));
+    let parts = files.iter().map(read).collect::<Result<Vec<_>, Failure>>()?;
+    policy::merge(parts).map_err(|faults| Failure { exit: EXIT_INVALID, body: json!(faults) })
 }
 
 fn read_one(file: &Path) -> Result<Value, Failure> {
@@ -64,7 +41,6 @@ fn invalid(file: &Path, message: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn files(contents: &[&[u8]]) -> (PathBuf, Vec<PathBuf>) {
         use std::sync::atomic::{AtomicU32, Ordering};
@@ -107,8 +83,8 @@ mod tests {
         ] {
             let (folder, paths) = files(&[content]);
             let failure = read(&paths).unwrap_err();
-            let message = failure.body["errors"][0]["message"].as_str().unwrap().to_string();
-            assert!(message.contains(word) && message.contains("/0:"), "{message}");
+            let message = failure.body.to_string();
+            assert!(message.contains(word) && message.contains("/0"), "{message}");
             assert_eq!(failure.exit, EXIT_INVALID);
             std::fs::remove_dir_all(folder).unwrap();
         }
