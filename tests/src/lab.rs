@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -159,26 +160,33 @@ impl Default for Options {
     }
 }
 
+/// One laboratory at a time: polling workers and real stacks need the cores.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Instances, the daemon, and a folder for its files. Dropped, all of it goes.
 pub struct Lab {
     instances: Vec<Instance>,
     folder: PathBuf,
     daemon: Option<Child>,
+    /// Held until all else is gone.
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Lab {
-    /// Makes the instances, numbered from 1.
+    /// Makes the instances, numbered from 1; waits until no other laboratory of
+    /// this program is left.
     ///
     /// # Panics
     /// Without root, or where the kernel refuses.
     pub fn new(names: &[&str]) -> Lab {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(geteuid().is_root(), "network namespaces need root: this test did not run");
         let id = format!("{:x}x{:x}", std::process::id() & 0xfffff, NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(format!("sgswitch-lab-{id}"));
         std::fs::create_dir_all(&folder).expect("a folder for the daemon");
         // Each is in the list before it is made, so that what failed half way is taken down too.
-        let mut lab = Lab { instances: Vec::new(), folder, daemon: None };
+        let mut lab = Lab { instances: Vec::new(), folder, daemon: None, _alone: alone };
         for (number, name) in (1u8..).zip(names) {
             let (netns, host) = (format!("sg{id}-{name}"), format!("sg{id}{number:x}"));
             lab.instances.push(Instance { name: name.to_string(), number, netns, host });

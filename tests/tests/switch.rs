@@ -1,5 +1,5 @@
 //! The switch between real network stacks. Each test has its own namespaces and
-//! its own daemon; they run one after the other (`--test-threads=1`).
+//! its own daemon; a laboratory waits until the one before is gone.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
