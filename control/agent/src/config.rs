@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use engine::conntrack::Timeouts;
+use engine::time::Ticks;
 use serde::Deserialize;
 use worker::Idle;
 
@@ -24,6 +26,8 @@ pub struct Config {
     pub connections: usize,
     /// Interfaces a policy may have.
     pub interfaces: usize,
+    /// How long connections are remembered, where an interface does not say.
+    pub timeouts: Timeouts,
     /// Mbufs in the pool.
     pub mbufs: u32,
     /// Bytes of a frame that fit one mbuf.
@@ -123,6 +127,7 @@ struct File {
     workers: Workers,
     pools: Pools,
     connections: Connections,
+    timeouts: TimeoutSeconds,
     api: Api,
     metrics: Metrics,
     store: Store,
@@ -160,6 +165,51 @@ struct Pools {
 struct Connections {
     per_worker: Option<usize>,
     interfaces: Option<usize>,
+}
+
+/// Seconds (D18).
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct TimeoutSeconds {
+    tcp_established: Option<u32>,
+    udp: Option<u32>,
+    udp_stream: Option<u32>,
+    other: Option<u32>,
+    syn: Option<u32>,
+    closing: Option<u32>,
+    closed: Option<u32>,
+    icmp: Option<u32>,
+}
+
+impl TimeoutSeconds {
+    /// EC2's ranges where EC2 has one, else from a second to five days.
+    fn checked(&self) -> Result<Timeouts> {
+        let check = |name: &str, given: Option<u32>, default: Ticks, range: std::ops::RangeInclusive<u32>| {
+            let Some(seconds) = given else { return Ok(default) };
+            let (low, high) = (range.start(), range.end());
+            ensure!(
+                range.contains(&seconds),
+                "timeouts.{name}: expected {low} to {high} seconds, found {seconds}"
+            );
+            Ok(Ticks::from_secs(seconds))
+        };
+        let (default, any) = (Timeouts::DEFAULT, 1..=432_000);
+        Ok(Timeouts {
+            tcp_established: check(
+                "tcp_established",
+                self.tcp_established,
+                default.tcp_established,
+                60..=432_000,
+            )?,
+            udp: check("udp", self.udp, default.udp, 30..=60)?,
+            udp_stream: check("udp_stream", self.udp_stream, default.udp_stream, 60..=180)?,
+            other: check("other", self.other, default.other, any.clone())?,
+            syn: check("syn", self.syn, default.syn, any.clone())?,
+            closing: check("closing", self.closing, default.closing, any.clone())?,
+            closed: check("closed", self.closed, default.closed, any.clone())?,
+            icmp: check("icmp", self.icmp, default.icmp, any)?,
+        })
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -224,6 +274,7 @@ fn merge(flags: Flags, file: File) -> Result<Config> {
         idle,
         connections: flags.connections.or(file.connections.per_worker).unwrap_or(1_000_000),
         interfaces: file.connections.interfaces.unwrap_or(16_384),
+        timeouts: file.timeouts.checked()?,
         mbufs: flags.mbufs.or(file.pools.mbufs).unwrap_or(32_767),
         mbuf_room: file.pools.mbuf_room.unwrap_or(2048),
         ring_size: file.workers.ring_size.unwrap_or(4096),
@@ -309,6 +360,8 @@ mod tests {
             (vec![], "[workers]\ncolour = 1", "colour"),
             (vec!["--connections", "0"], "", "connections"),
             (vec!["--mbufs", "1"], "", "mbufs"),
+            (vec![], "[timeouts]\nudp = 61", "30 to 60 seconds"),
+            (vec![], "[timeouts]\nother = 0", "timeouts.other"),
         ] {
             let error = format!("{:#}", load(&flags, file).unwrap_err());
             assert!(error.contains(word), "{error}");

@@ -29,6 +29,7 @@ enum Source {
 /// they were given to, so that connections keep their meaning.
 pub struct Compiler {
     interface_slots: usize,
+    timeouts: Timeouts,
     sources: HashMap<Source, SourceId>,
     vpcs: HashMap<String, VpcIndex>,
     interfaces: HashMap<String, Known>,
@@ -73,6 +74,7 @@ impl Compiler {
     pub fn new(interface_slots: usize) -> Compiler {
         Compiler {
             interface_slots: interface_slots.min(InterfaceId::MAX_SLOTS),
+            timeouts: Timeouts::DEFAULT,
             sources: HashMap::new(),
             vpcs: HashMap::new(),
             interfaces: HashMap::new(),
@@ -84,6 +86,11 @@ impl Compiler {
             blocks: Vec::new(),
             cidrs: Arc::default(),
         }
+    }
+
+    /// With other timeouts for connections of interfaces that name none (D18).
+    pub fn with_timeouts(self, timeouts: Timeouts) -> Compiler {
+        Compiler { timeouts, ..self }
     }
 
     /// Compiles a policy. `ports` are the switch's, in the order of their indexes.
@@ -209,7 +216,7 @@ impl Compiler {
             .insert(from.id.clone(), Known { id, policy: policy.clone(), revoked: revoked.clone() });
         let hosts = from.addresses.iter().map(|a| Prefix::host((*a).into()));
         let seconds = |given: Option<u32>, default| given.map_or(default, Ticks::from_secs);
-        let default = Timeouts::DEFAULT;
+        let default = self.timeouts;
         Interface {
             id,
             vpc: self.vpc(&from.vpc),

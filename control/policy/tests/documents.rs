@@ -214,7 +214,17 @@ fn s23_d4_icmp_codes_need_a_type() {
 #[test]
 fn s24_to_s27_blocks_have_a_length_and_a_family() {
     let at = format!("{FIRST}/IpRanges/0/CidrIp");
-    for bad in ["1.2.3.4", "1.2.3.4/33", "1.2.3/24", "2600:14a0::/40", "::ffff:10.0.0.0/104", "", "all"] {
+    for bad in [
+        "1.2.3.4",
+        "1.2.3.4/33",
+        "1.2.3/24",
+        "01.2.3.4/32",
+        "1.2.3.4/032",
+        "2600:14a0::/40",
+        "::ffff:10.0.0.0/104",
+        "",
+        "all",
+    ] {
         assert_fault(
             &with(&at, json!(bad)),
             "InvalidParameterValue",

@@ -138,6 +138,8 @@ fn cidr(report: &mut Report, node: &Node<'_>, key: &str, ipv6: bool) -> Option<I
     let text = node.required(report, key)?;
     let path = format!("{}.{key}", node.path);
     let net = text.parse::<IpNet>().ok().filter(|net| matches!(net, IpNet::V6(_)) == ipv6);
+    // The parser takes leading zeros, which others read as octal.
+    let net = net.filter(|net| ipv6 || net.to_string() == text);
     // IPv4 in IPv6's clothes would never meet a packet.
     let net = net.filter(|net| !matches!(net, IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some()));
     let Some(net) = net else {
