@@ -1,10 +1,14 @@
 //! Errors as the API answers them: EC2's shape, a list of code, message and path.
 
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use policy::{Fault, Faults};
 use serde_json::json;
+
+use crate::push::PushError;
+use crate::switch::Unanswered;
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
@@ -20,14 +24,46 @@ impl ApiError {
         ApiError { status, faults: fault.into() }
     }
 
-    /// What is wrong with a document.
-    pub fn invalid(faults: Faults) -> ApiError {
-        ApiError { status: StatusCode::BAD_REQUEST, faults }
-    }
-
     /// The switch itself could not.
     pub fn internal(error: impl std::fmt::Display) -> ApiError {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string())
+    }
+}
+
+impl From<Unanswered> for ApiError {
+    fn from(why: Unanswered) -> ApiError {
+        match why {
+            Unanswered::Stopping => {
+                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", "the switch is stopping")
+            }
+            Unanswered::Failed => {
+                ApiError::internal("the request has failed inside the switch; its log says where")
+            }
+        }
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "InvalidParameterValue", rejection.body_text())
+    }
+}
+
+impl From<PushError> for ApiError {
+    fn from(error: PushError) -> ApiError {
+        match error {
+            PushError::Invalid(faults) => ApiError { status: StatusCode::BAD_REQUEST, faults },
+            PushError::Conflict { current } => {
+                let message =
+                    format!("generation {current} is in force, not the one the change was made for");
+                ApiError::new(StatusCode::PRECONDITION_FAILED, "IncorrectState", message)
+            }
+            PushError::SelfCheck(message) | PushError::Store(message) => ApiError::internal(message),
+            PushError::NotEnforced(late) => {
+                let message = format!("{late}; it is stored, and in force with the others");
+                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "NotEnforced", message)
+            }
+        }
     }
 }
 

@@ -2,18 +2,20 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::TcpListener;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dpdk::{Eal, Mempool, MempoolConfig, Port};
 use engine::snapshot::Snapshot;
 use policy::{Compiler, Context, self_check, validate};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use worker::{Datapath, DatapathConfig, PortSpec};
 
 use crate::config::Config;
 use crate::metrics::PushMetrics;
-use crate::server;
+use crate::server::{self, Listeners};
 use crate::socket::ApiSocket;
 use crate::store::Store;
 use crate::switch::{self, Current, Switch};
@@ -24,8 +26,12 @@ const MEMPOOL_CACHE: u32 = 256;
 /// Starts the switch, serves until a signal, and stops it.
 pub fn run(config: Config) -> Result<()> {
     engine_runs_here()?;
-    // First of all, so that a second daemon touches neither DPDK nor the store.
+    // Before anything else: a signal that arrives while the switch starts stops it in order.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = Signals::new(&runtime)?;
+    // Then this, so that a second daemon touches neither DPDK nor the store.
     let socket = ApiSocket::claim(&config.socket, config.socket_mode, config.socket_group.as_deref())?;
+    let metrics_listener = config.metrics.map(listen).transpose()?;
     let store = Store::open(&config.store)?;
     let eal = Eal::init("sgswitchd", &config.eal)?;
     let pool_config = MempoolConfig {
@@ -60,34 +66,59 @@ pub fn run(config: Config) -> Result<()> {
     let metrics = Arc::new(PushMetrics::new());
     let enforce_timeout = config.enforce_timeout;
     let switch = Switch { datapath, compiler, store, ports: names, current, enforce_timeout, metrics, pool };
-    serve(&config, socket, switch)
+    serve(runtime, signals, Listeners { socket, metrics: metrics_listener }, switch)
+}
+
+/// What the operator stops the daemon with.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new(runtime: &Runtime) -> Result<Signals> {
+        let _context = runtime.enter();
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn any(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn listen(address: std::net::SocketAddr) -> Result<TcpListener> {
+    let listener =
+        TcpListener::bind(address).with_context(|| format!("metrics cannot be served at {address}"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Answers requests until SIGTERM or SIGINT; then stops API, workers and ports.
-fn serve(config: &Config, socket: ApiSocket, switch: Switch) -> Result<()> {
+fn serve(runtime: Runtime, signals: Signals, listeners: Listeners, switch: Switch) -> Result<()> {
     let (handle, inbox) = switch::channel();
     let control =
         std::thread::Builder::new().name("control".to_string()).spawn(move || inbox.serve(switch))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let api = server::serve(&socket, config.metrics, handle);
+    let served = runtime.block_on(async {
         tokio::select! {
-            result = api => result,
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
+            result = server::serve(&listeners, handle) => result,
+            () = signals.any() => Ok(()),
         }
-    })?;
+    });
     tracing::info!("stopping");
     // Connections end with their runtime, and with the last handle the control thread.
     drop(runtime);
-    drop(socket);
+    drop(listeners);
     if control.join().is_err() {
         bail!("the control thread has panicked");
     }
     tracing::info!("stopped");
-    Ok(())
+    served
 }
 
 /// Refuses a processor that the build is not for, in words instead of a signal.
@@ -142,7 +173,10 @@ fn restore(store: &Store, compiler: &mut Compiler, ports: &[String]) -> Result<O
         Ok(compiled) => compiled,
         Err(faults) => {
             let first = faults.errors.first().map_or(String::new(), |f| format!("{}: {}", f.path, f.message));
-            bail!("the stored policy of generation {generation} is not valid for this daemon ({first})");
+            bail!(
+                "the stored policy of generation {generation} is not valid for this daemon ({first}); \
+                 start with another --store to push a policy anew"
+            );
         }
     };
     notices.iter().for_each(|n| tracing::warn!("restoring: {}: {}", n.path, n.message));

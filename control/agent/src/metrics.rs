@@ -16,6 +16,8 @@ use crate::switch::Switch;
 /// The steps of a push that are timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// From bytes to a tree.
+    Parse,
     /// From the document to types.
     Validate,
     /// To a snapshot.
@@ -33,6 +35,7 @@ pub enum Step {
 impl Step {
     const fn label(self) -> &'static str {
         match self {
+            Step::Parse => "parse",
             Step::Validate => "validate",
             Step::Compile => "compile",
             Step::SelfCheck => "self_check",

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use policy::{Faults, Notice, Validated, self_check, validate};
+use policy::{Faults, Notice, Validated, merge, parse, self_check, validate};
 use serde::Serialize;
-use serde_json::Value;
 use worker::NotEnforced;
 
 use crate::metrics::{PushMetrics, Step};
@@ -68,7 +67,7 @@ pub struct PushOptions {
 
 impl Switch {
     /// Puts a document into force.
-    pub fn push(&mut self, document: &Value, options: PushOptions) -> Result<Pushed, PushError> {
+    pub fn push(&mut self, document: &[u8], options: PushOptions) -> Result<Pushed, PushError> {
         let metrics = self.metrics.clone();
         let result = self.push_steps(document, options, &metrics);
         metrics.finished(result.is_ok());
@@ -77,7 +76,7 @@ impl Switch {
 
     fn push_steps(
         &mut self,
-        document: &Value,
+        document: &[u8],
         options: PushOptions,
         metrics: &PushMetrics,
     ) -> Result<Pushed, PushError> {
@@ -86,20 +85,29 @@ impl Switch {
         if options.if_generation.is_some_and(|wanted| wanted != current) {
             return Err(PushError::Conflict { current });
         }
+        let document = metrics
+            .time(Step::Parse, || parse("the document", document).and_then(merge))
+            .map_err(PushError::Invalid)?;
         let (policy, notices) = metrics
-            .time(Step::Validate, || validate(document, &self.context(options.partial)))
+            .time(Step::Validate, || validate(&document, &self.context(options.partial)))
             .map_err(PushError::Invalid)?;
         let generation = current + 1;
         let snapshot = metrics
             .time(Step::Compile, || self.compiler.compile(&policy, generation, &self.ports))
             .map_err(PushError::Invalid)?;
-        metrics
+        let kept = metrics
             .time(Step::SelfCheck, || self_check(&policy, &self.compiler, &snapshot, SELF_CHECK_SAMPLES))
-            .map_err(|mismatch| PushError::SelfCheck(mismatch.to_string()))?;
-        let text = policy.to_document().to_string();
-        metrics
-            .time(Step::Store, || self.store.save(generation, &text, options.uid))
-            .map_err(|error| PushError::Store(format!("{error:#}")))?;
+            .map_err(|mismatch| PushError::SelfCheck(mismatch.to_string()))
+            .and_then(|_| {
+                let text = policy.to_document().to_string();
+                metrics
+                    .time(Step::Store, || self.store.save(generation, &text, options.uid))
+                    .map_err(|error| PushError::Store(format!("the policy cannot be stored: {error:#}")))
+            });
+        if let Err(error) = kept {
+            self.compiler.discard();
+            return Err(error);
+        }
         metrics.time(Step::Publish, || self.datapath.publish(snapshot.clone()));
         let published_us = start.elapsed().as_micros() as u64;
         let mut pushed = pushed(&policy, generation, notices);

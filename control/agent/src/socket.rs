@@ -13,6 +13,7 @@ use nix::unistd::{Gid, Group};
 
 /// A socket that listens, and the lock that says it is ours. Dropped, both go.
 pub struct ApiSocket {
+    /// Does not block.
     pub listener: UnixListener,
     /// The group that may use it.
     pub group: Option<Gid>,
@@ -42,6 +43,7 @@ impl ApiSocket {
         let listener = UnixListener::bind(path);
         nix::sys::stat::umask(before);
         let listener = listener.with_context(|| format!("cannot listen on {}", path.display()))?;
+        listener.set_nonblocking(true)?;
         let socket = ApiSocket { listener, group: gid, path: path.to_path_buf(), _lock: lock };
         nix::unistd::chown(path, None, gid)
             .with_context(|| format!("cannot set the group of {}", path.display()))?;

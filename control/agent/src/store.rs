@@ -1,9 +1,10 @@
 //! The store: every policy that was put into force, the last ones kept.
 
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use rusqlite::{Connection, OptionalExtension, params};
+use anyhow::{Context, Error, Result, ensure};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 /// The version of the tables.
 const SCHEMA: i64 = 1;
@@ -32,6 +33,9 @@ impl Store {
         }
         let db = Connection::open(path).with_context(|| format!("cannot open {}", what()))?;
         let set_up = || -> Result<()> {
+            // One daemon at a time: generations are counted here.
+            db.busy_timeout(Duration::ZERO)?;
+            db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
             // A policy that was answered for survives a power cut.
             db.pragma_update(None, "journal_mode", "WAL")?;
             db.pragma_update(None, "synchronous", "FULL")?;
@@ -51,13 +55,16 @@ impl Store {
             db.pragma_update(None, "user_version", SCHEMA)?;
             Ok(())
         };
-        set_up().with_context(|| {
-            format!(
+        match set_up() {
+            Ok(()) => Ok(Store(db)),
+            Err(error) if is_busy(&error) => {
+                Err(error.context(format!("{} is in use by another process", what())))
+            }
+            Err(error) => Err(error.context(format!(
                 "{} cannot be used; move it away to start without a policy, or restore it from a copy",
                 what()
-            )
-        })?;
-        Ok(Store(db))
+            ))),
+        }
     }
 
     /// The last policy.
@@ -83,6 +90,11 @@ impl Store {
     }
 }
 
+fn is_busy(error: &Error) -> bool {
+    let sqlite = error.downcast_ref::<rusqlite::Error>();
+    sqlite.and_then(rusqlite::Error::sqlite_error_code) == Some(ErrorCode::DatabaseBusy)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +115,29 @@ mod tests {
         assert_eq!((last.generation, last.document.as_str()), (150, "document 150"));
         let kept: i64 = store.0.query_row("SELECT count(*) FROM policy", [], |r| r.get(0)).unwrap();
         assert_eq!(kept, KEPT);
+    }
+
+    #[test]
+    fn a_store_has_one_user_and_the_next_when_it_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy.db");
+        let mut store = Store::open(&path).unwrap();
+        store.save(1, "one", None).unwrap();
+        let error = format!("{:#}", Store::open(&path).err().unwrap());
+        assert!(error.contains("in use by another process"), "{error}");
+        drop(store);
+        assert_eq!(Store::open(&path).unwrap().last().unwrap().unwrap().document, "one");
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for path in [file.join("policy.db"), file.join("deep/policy.db"), folder.path().to_path_buf()] {
+            let error = format!("{:#}", Store::open(&path).err().unwrap());
+            assert!(error.contains(&path.display().to_string()), "{error}");
+        }
     }
 
     #[test]

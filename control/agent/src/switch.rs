@@ -1,6 +1,7 @@
 //! The switch as the control thread holds it. Nothing here is shared: the API
 //! hands closures to the thread that owns it, one after the other.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +64,15 @@ type Task = Box<dyn FnOnce(&mut Switch) + Send>;
 #[derive(Clone)]
 pub struct Handle(mpsc::Sender<Task>);
 
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// The switch stops.
+    Stopping,
+    /// The request has panicked.
+    Failed,
+}
+
 /// The control thread's end.
 pub struct Inbox(mpsc::Receiver<Task>);
 
@@ -73,25 +83,28 @@ pub fn channel() -> (Handle, Inbox) {
 }
 
 impl Handle {
-    /// Runs a closure on the control thread and returns what it returns; `None`
-    /// if the switch is stopping.
+    /// Runs a closure on the control thread and returns what it returns.
     pub async fn run<R: Send + 'static>(
         &self,
         task: impl FnOnce(&mut Switch) -> R + Send + 'static,
-    ) -> Option<R> {
+    ) -> Result<R, Unanswered> {
         let (reply, answer) = oneshot::channel();
         // Whoever asked may be gone when the answer comes.
         let task: Task = Box::new(move |switch| drop(reply.send(task(switch))));
-        self.0.send(task).await.ok()?;
-        answer.await.ok()
+        self.0.send(task).await.map_err(|_| Unanswered::Stopping)?;
+        answer.await.map_err(|_| Unanswered::Failed)
     }
 }
 
 impl Inbox {
-    /// Works off requests until the last handle is gone.
+    /// Works off requests until the last handle is gone. One that panics, which
+    /// is a defect, costs its own answer and not the switch: what is in force is
+    /// replaced at the end of a push, as a whole.
     pub fn serve(mut self, mut switch: Switch) {
         while let Some(task) = self.0.blocking_recv() {
-            task(&mut switch);
+            if catch_unwind(AssertUnwindSafe(|| task(&mut switch))).is_err() {
+                tracing::error!("a request has failed inside the switch: this is a defect");
+            }
             switch.datapath.reclaim();
         }
     }

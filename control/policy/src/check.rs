@@ -142,7 +142,7 @@ fn ports(service: RuleService) -> Vec<(u8, u16)> {
                 (6, port),
             ]
         }
-        RuleService::Protocol(protocol) => {
+        RuleService::Protocol(protocol, _) => {
             vec![(protocol, 0), (protocol.wrapping_add(1), 0), (protocol.wrapping_sub(1), 0)]
         }
     }

@@ -240,7 +240,7 @@ fn nearest(
     };
     let same_protocol = |rule: &Rule| match rule.service {
         RuleService::All => true,
-        RuleService::Ports(p, ..) | RuleService::Icmp(p, ..) | RuleService::Protocol(p) => {
+        RuleService::Ports(p, ..) | RuleService::Icmp(p, ..) | RuleService::Protocol(p, _) => {
             p == packet.protocol
         }
     };

@@ -1,16 +1,19 @@
 //! A policy in AWS's shapes again.
 
+use std::collections::HashMap;
+
+use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
-use crate::model::{Binding, NetworkInterface, Peer, PrefixList, Rule, SecurityGroup, Validated};
+use crate::model::{
+    Binding, NetworkInterface, Peer, Peering, PrefixList, Rule, SecurityGroup, Subnet, TrackingTimeouts,
+    Validated, Vpc,
+};
 
 impl Validated {
     /// The document of this policy, in the shapes of the AWS CLI. Validating it
     /// again gives the same policy.
     pub fn to_document(&self) -> Value {
-        let list = |items: Vec<Value>| Value::Array(items);
-        let entries: Map<String, Value> =
-            self.prefix_lists.values().map(|l| (l.id.clone(), prefix_entries(l))).collect();
         let quotas = match self.settings.quotas {
             None => json!("unlimited"),
             Some(q) => json!({
@@ -18,25 +21,82 @@ impl Validated {
                 "SecurityGroupsPerInterface": q.groups_per_interface,
             }),
         };
+        let entries = self.prefix_lists.values().map(|l| (l.id.clone(), l.entries_document()));
         json!({
-            "Vpcs": list(self.vpcs.iter().map(|(id, vpc)| match vpc.ipv6 {
-                true => json!({ "VpcId": id, "Ipv6CidrBlockAssociationSet": [{ "Ipv6CidrBlockState": { "State": "associated" } }] }),
-                false => json!({ "VpcId": id, "Ipv6CidrBlockAssociationSet": [] }),
-            }).collect()),
-            "VpcPeeringConnections": list(self.peerings.iter().map(|p| json!({
-                "VpcPeeringConnectionId": p.id,
-                "RequesterVpcInfo": { "VpcId": p.vpcs[0] },
-                "AccepterVpcInfo": { "VpcId": p.vpcs[1] },
-                "Status": { "Code": if p.active { "active" } else { "deleted" } },
-            })).collect()),
-            "PrefixLists": list(self.prefix_lists.values().map(prefix_list).collect()),
-            "PrefixListEntries": entries,
-            "SecurityGroups": list(self.groups.values().map(SecurityGroup::to_document).collect()),
-            "SecurityGroupRules": list(self.groups.values().flat_map(SecurityGroup::rules_document).collect()),
-            "NetworkInterfaces": list(self.interfaces.values().map(NetworkInterface::to_document).collect()),
-            "Bindings": list(self.bindings.iter().map(binding).collect()),
-            "Settings": { "Quotas": quotas, "StrictRuleDescriptions": self.settings.strict_rule_descriptions },
+            "Vpcs": self.vpcs.iter().map(|(id, v)| vpc(id, v)).collect::<Value>(),
+            "Subnets": self.subnets.iter().map(|(id, s)| subnet(id, s)).collect::<Value>(),
+            "VpcPeeringConnections": self.peerings.iter().map(peering).collect::<Value>(),
+            "PrefixLists": self.prefix_lists.values().map(PrefixList::to_document).collect::<Value>(),
+            "PrefixListEntries": Value::Object(entries.collect()),
+            "SecurityGroups": self.groups.values().map(SecurityGroup::to_document).collect::<Value>(),
+            "SecurityGroupRules": self.groups.values().flat_map(SecurityGroup::rules_document).collect::<Value>(),
+            "NetworkInterfaces": self.interfaces.values().map(NetworkInterface::to_document).collect::<Value>(),
+            "Bindings": self.bindings.iter().map(binding).collect::<Value>(),
+            "Settings": {
+                "Quotas": quotas,
+                "StrictRuleDescriptions": self.settings.strict_rule_descriptions,
+                "Timeouts": timeouts(&self.settings.timeouts),
+            },
         })
+    }
+}
+
+fn vpc(id: &str, vpc: &Vpc) -> Value {
+    let associated = json!({ "Ipv6CidrBlockState": { "State": "associated" } });
+    let blocks = if vpc.ipv6 { json!([associated]) } else { json!([]) };
+    json!({ "VpcId": id, "Ipv6CidrBlockAssociationSet": blocks })
+}
+
+fn subnet(id: &str, subnet: &Subnet) -> Value {
+    let (v4, v6): (Vec<&IpNet>, Vec<_>) = subnet.blocks.iter().partition(|b| b.addr().is_ipv4());
+    let associated = |b: &&IpNet| json!({ "Ipv6CidrBlock": b.to_string(), "Ipv6CidrBlockState": { "State": "associated" } });
+    json!({
+        "SubnetId": id,
+        "VpcId": subnet.vpc,
+        "CidrBlock": v4.first().map(ToString::to_string),
+        "Ipv6CidrBlockAssociationSet": v6.iter().map(associated).collect::<Value>(),
+    })
+}
+
+fn peering(peering: &Peering) -> Value {
+    json!({
+        "VpcPeeringConnectionId": peering.id,
+        "RequesterVpcInfo": { "VpcId": peering.vpcs[0] },
+        "AccepterVpcInfo": { "VpcId": peering.vpcs[1] },
+        "Status": { "Code": if peering.active { "active" } else { "deleted" } },
+    })
+}
+
+impl PrefixList {
+    /// As `describe-managed-prefix-lists` shows it.
+    pub fn to_document(&self) -> Value {
+        let mut item = json!({
+            "PrefixListId": self.id,
+            "AddressFamily": if self.ipv6 { "IPv6" } else { "IPv4" },
+        });
+        // EC2 has no list of no entries; only one that is not described has.
+        if self.max_entries > 0 {
+            item["MaxEntries"] = json!(self.max_entries);
+        }
+        if self.aws_managed {
+            item["OwnerId"] = json!("AWS");
+        }
+        if let Some(name) = &self.name {
+            item["PrefixListName"] = json!(name);
+        }
+        if let Some(version) = self.version {
+            item["Version"] = json!(version);
+        }
+        item
+    }
+
+    /// As `get-managed-prefix-list-entries` shows them.
+    pub fn entries_document(&self) -> Value {
+        let entry = |(net, description): &(IpNet, Option<String>)| match description {
+            Some(text) => json!({ "Cidr": net.to_string(), "Description": text }),
+            None => json!({ "Cidr": net.to_string() }),
+        };
+        self.entries.iter().map(entry).collect()
     }
 }
 
@@ -67,7 +127,7 @@ impl SecurityGroup {
                 "ToPort": range.1,
             });
             match &rule.peer {
-                Peer::Cidr(net @ ipnet::IpNet::V4(_)) => item["CidrIpv4"] = json!(net.to_string()),
+                Peer::Cidr(net @ IpNet::V4(_)) => item["CidrIpv4"] = json!(net.to_string()),
                 Peer::Cidr(net) => item["CidrIpv6"] = json!(net.to_string()),
                 Peer::PrefixList(id) => item["PrefixListId"] = json!(id),
                 Peer::Group { id, .. } => item["ReferencedGroupInfo"] = json!({ "GroupId": id }),
@@ -82,97 +142,85 @@ impl SecurityGroup {
     }
 }
 
+/// The items of `IpPermissions`, in the order of the first rule of each.
+fn permissions(rules: &[Rule]) -> Value {
+    let mut items: Vec<Value> = Vec::new();
+    let mut known = HashMap::new();
+    for rule in rules {
+        let at = *known.entry(rule.service).or_insert_with(|| {
+            let mut item = json!({
+                "IpProtocol": rule.service.protocol(),
+                "IpRanges": [], "Ipv6Ranges": [], "PrefixListIds": [], "UserIdGroupPairs": [],
+            });
+            if let Some((from, to)) = rule.service.range() {
+                item["FromPort"] = json!(from);
+                item["ToPort"] = json!(to);
+            }
+            items.push(item);
+            items.len() - 1
+        });
+        let (list, mut source) = match &rule.peer {
+            Peer::Cidr(net @ IpNet::V4(_)) => ("IpRanges", json!({ "CidrIp": net.to_string() })),
+            Peer::Cidr(net) => ("Ipv6Ranges", json!({ "CidrIpv6": net.to_string() })),
+            Peer::PrefixList(id) => ("PrefixListIds", json!({ "PrefixListId": id })),
+            Peer::Group { id, stale: false } => ("UserIdGroupPairs", json!({ "GroupId": id })),
+            // Tells that it once went through a peering, if the group is in another VPC.
+            Peer::Group { id, stale: true } => {
+                ("UserIdGroupPairs", json!({ "GroupId": id, "PeeringStatus": "deleted" }))
+            }
+        };
+        if let Some(description) = &rule.description {
+            source["Description"] = json!(description);
+        }
+        if let Some(list) = items[at][list].as_array_mut() {
+            list.push(source);
+        }
+    }
+    Value::Array(items)
+}
+
 impl NetworkInterface {
     /// As `describe-network-interfaces` shows it.
     pub fn to_document(&self) -> Value {
         let v4 = self.addresses.iter().filter(|a| a.is_ipv4()).enumerate();
-        let v4: Vec<_> = v4.map(|(i, a)| json!({ "PrivateIpAddress": a, "Primary": i == 0 })).collect();
-        let v6: Vec<_> =
-            self.addresses.iter().filter(|a| a.is_ipv6()).map(|a| json!({ "Ipv6Address": a })).collect();
-        let (p4, p6): (Vec<ipnet::IpNet>, Vec<ipnet::IpNet>) =
-            self.prefixes.iter().copied().partition(|p| matches!(p, ipnet::IpNet::V4(_)));
+        let v6 = self.addresses.iter().filter(|a| a.is_ipv6());
+        let prefixes = |v4: bool, key: &str| -> Value {
+            let own = self.prefixes.iter().filter(|p| p.addr().is_ipv4() == v4);
+            own.map(|p| json!({ key: p.to_string() })).collect()
+        };
         let mut item = json!({
             "NetworkInterfaceId": self.id,
             "VpcId": self.vpc,
             "MacAddress": self.mac.to_string(),
-            "Groups": self.groups.iter().map(|g| json!({ "GroupId": g })).collect::<Vec<_>>(),
-            "PrivateIpAddresses": v4,
-            "Ipv6Addresses": v6,
-            "Ipv4Prefixes": p4.iter().map(|p| json!({ "Ipv4Prefix": p.to_string() })).collect::<Vec<_>>(),
-            "Ipv6Prefixes": p6.iter().map(|p| json!({ "Ipv6Prefix": p.to_string() })).collect::<Vec<_>>(),
+            "Groups": self.groups.iter().map(|g| json!({ "GroupId": g })).collect::<Value>(),
+            "PrivateIpAddresses": v4.map(|(i, a)| json!({ "PrivateIpAddress": a, "Primary": i == 0 })).collect::<Value>(),
+            "Ipv6Addresses": v6.map(|a| json!({ "Ipv6Address": a })).collect::<Value>(),
+            "Ipv4Prefixes": prefixes(true, "Ipv4Prefix"),
+            "Ipv6Prefixes": prefixes(false, "Ipv6Prefix"),
             "SourceDestCheck": self.source_dest_check,
         });
-        let timeouts = [
-            ("TcpEstablishedTimeout", self.tcp_established_timeout),
-            ("UdpTimeout", self.udp_timeout),
-            ("UdpStreamTimeout", self.udp_stream_timeout),
-        ];
-        let timeouts: Map<String, Value> =
-            timeouts.into_iter().filter_map(|(key, t)| Some((key.to_string(), json!(t?)))).collect();
-        if !timeouts.is_empty() {
-            item["ConnectionTrackingConfiguration"] = Value::Object(timeouts);
+        if let Some(subnet) = &self.subnet {
+            item["SubnetId"] = json!(subnet);
+        }
+        if let Some(attachment) = &self.attachment {
+            item["Attachment"] =
+                json!({ "InstanceId": attachment.instance, "DeviceIndex": attachment.device_index });
+        }
+        if self.timeouts != TrackingTimeouts::default() {
+            item["ConnectionTrackingConfiguration"] = timeouts(&self.timeouts);
         }
         item
     }
 }
 
-fn permissions(rules: &[Rule]) -> Value {
-    let mut items: Vec<(&Rule, Value)> = Vec::new();
-    for rule in rules {
-        let at = match items.iter().position(|(first, _)| first.service == rule.service) {
-            Some(at) => at,
-            None => {
-                let mut item = json!({
-                    "IpProtocol": rule.service.protocol(),
-                    "IpRanges": [], "Ipv6Ranges": [], "PrefixListIds": [], "UserIdGroupPairs": [],
-                });
-                if let Some((from, to)) = rule.service.range() {
-                    item["FromPort"] = json!(from);
-                    item["ToPort"] = json!(to);
-                }
-                items.push((rule, item));
-                items.len() - 1
-            }
-        };
-        let (list, mut peer) = match &rule.peer {
-            Peer::Cidr(net @ ipnet::IpNet::V4(_)) => ("IpRanges", json!({ "CidrIp": net.to_string() })),
-            Peer::Cidr(net) => ("Ipv6Ranges", json!({ "CidrIpv6": net.to_string() })),
-            Peer::PrefixList(id) => ("PrefixListIds", json!({ "PrefixListId": id })),
-            Peer::Group { id, .. } => ("UserIdGroupPairs", json!({ "GroupId": id })),
-        };
-        if let Some(description) = &rule.description {
-            peer["Description"] = json!(description);
-        }
-        if let Some(list) = items[at].1[list].as_array_mut() {
-            list.push(peer);
-        }
-    }
-    items.into_iter().map(|(_, item)| item).collect()
-}
-
-fn prefix_list(list: &PrefixList) -> Value {
-    let mut item = json!({
-        "PrefixListId": list.id,
-        "AddressFamily": if list.ipv6 { "IPv6" } else { "IPv4" },
-    });
-    if list.max_entries > 0 {
-        item["MaxEntries"] = json!(list.max_entries);
-    }
-    if let Some(name) = &list.name {
-        item["PrefixListName"] = json!(name);
-    }
-    if let Some(version) = list.version {
-        item["Version"] = json!(version);
-    }
-    item
-}
-
-fn prefix_entries(list: &PrefixList) -> Value {
-    let entry = |(net, description): &(ipnet::IpNet, Option<String>)| match description {
-        Some(text) => json!({ "Cidr": net.to_string(), "Description": text }),
-        None => json!({ "Cidr": net.to_string() }),
-    };
-    list.entries.iter().map(entry).collect()
+fn timeouts(timeouts: &TrackingTimeouts) -> Value {
+    let given = [
+        ("TcpEstablishedTimeout", timeouts.tcp_established),
+        ("UdpTimeout", timeouts.udp),
+        ("UdpStreamTimeout", timeouts.udp_stream),
+    ];
+    let given = given.into_iter().filter_map(|(key, seconds)| Some((key.to_string(), json!(seconds?))));
+    Value::Object(given.collect::<Map<_, _>>())
 }
 
 fn binding(binding: &Binding) -> Value {

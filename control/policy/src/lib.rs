@@ -5,6 +5,7 @@
 
 mod check;
 mod compile;
+mod document;
 mod explain;
 mod export;
 mod model;
@@ -15,8 +16,8 @@ mod validate;
 
 pub use check::{Mismatch, self_check};
 pub use compile::Compiler;
+pub use document::{merge, parse};
 pub use explain::{EndExplanation, ExplainError, ExplainRequest, Explanation, NearestMiss, explain};
 pub use model::*;
-pub use reader::merge;
 pub use report::{Fault, Faults, MAX_FAULTS, Notice};
 pub use validate::{Context, validate};

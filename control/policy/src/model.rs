@@ -12,6 +12,8 @@ use ipnet::IpNet;
 pub struct Validated {
     /// VPCs, those only mentioned included.
     pub vpcs: BTreeMap<String, Vpc>,
+    /// Subnets.
+    pub subnets: BTreeMap<String, Subnet>,
     /// Security groups, the default one of each VPC included (S50).
     pub groups: BTreeMap<String, SecurityGroup>,
     /// Network interfaces.
@@ -31,6 +33,15 @@ pub struct Validated {
 pub struct Vpc {
     /// Whether it has an IPv6 block (D14).
     pub ipv6: bool,
+}
+
+/// A subnet: where its interfaces' addresses lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    /// The VPC it belongs to.
+    pub vpc: String,
+    /// Its blocks, the IPv4 one first.
+    pub blocks: Vec<IpNet>,
 }
 
 /// A security group.
@@ -72,8 +83,8 @@ pub enum RuleService {
     Ports(u8, u16, u16),
     /// ICMP (1) or ICMPv6 (58): type and code, `None` for all (D4).
     Icmp(u8, Option<u8>, Option<u8>),
-    /// Another protocol, whole (D2).
-    Protocol(u8),
+    /// Another protocol, whole; ports are kept and have no effect (D2).
+    Protocol(u8, Option<(u16, u16)>),
 }
 
 /// The source of an inbound rule, or the destination of an outbound one.
@@ -100,22 +111,42 @@ pub struct NetworkInterface {
     pub id: String,
     /// The VPC it is in.
     pub vpc: String,
+    /// The subnet it is in.
+    pub subnet: Option<String>,
+    /// What it is attached to.
+    pub attachment: Option<Attachment>,
     /// Its MAC.
     pub mac: MacAddr,
-    /// Its groups, in order and without repetition; never empty (S3).
+    /// Its groups, in the order of their ids and without repetition; never empty (S3).
     pub groups: Vec<String>,
-    /// Private addresses, in the document's order.
+    /// Private addresses, the primary one of IPv4 before others of IPv4.
     pub addresses: Vec<IpAddr>,
     /// Delegated prefixes.
     pub prefixes: Vec<IpNet>,
     /// Whether it may only send and receive as itself.
     pub source_dest_check: bool,
-    /// Seconds; `None` for the default (D18).
-    pub tcp_established_timeout: Option<u32>,
-    /// Seconds.
-    pub udp_timeout: Option<u32>,
-    /// Seconds.
-    pub udp_stream_timeout: Option<u32>,
+    /// How long its connections are remembered (D18).
+    pub timeouts: TrackingTimeouts,
+}
+
+/// The instance that an interface is attached to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// `i-...`
+    pub instance: Option<String>,
+    /// 0 for the instance's primary interface (S10).
+    pub device_index: Option<u32>,
+}
+
+/// EC2's `ConnectionTrackingConfiguration`, in seconds; `None` for the default (D18).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrackingTimeouts {
+    /// `TcpEstablishedTimeout`
+    pub tcp_established: Option<u32>,
+    /// `UdpTimeout`
+    pub udp: Option<u32>,
+    /// `UdpStreamTimeout`
+    pub udp_stream: Option<u32>,
 }
 
 /// A prefix list.
@@ -129,6 +160,8 @@ pub struct PrefixList {
     pub version: Option<u64>,
     /// Whether its entries are IPv6.
     pub ipv6: bool,
+    /// Whether AWS keeps it: then its weight says nothing about its entries.
+    pub aws_managed: bool,
     /// Its weight in quotas: `MaxEntries`, or how many entries it has (D6).
     pub max_entries: usize,
     /// Its entries, each with its description.
@@ -174,11 +207,17 @@ pub struct Settings {
     pub quotas: Option<Quotas>,
     /// Whether `&` is refused in descriptions of rules, as EC2's text has it (D1).
     pub strict_rule_descriptions: bool,
+    /// How long connections are remembered where the interface does not say.
+    pub timeouts: TrackingTimeouts,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { quotas: Some(Quotas::default()), strict_rule_descriptions: false }
+        Settings {
+            quotas: Some(Quotas::default()),
+            strict_rule_descriptions: false,
+            timeouts: TrackingTimeouts::default(),
+        }
     }
 }
 
@@ -189,6 +228,11 @@ pub struct Quotas {
     pub rules_per_group: usize,
     /// Groups of an interface.
     pub groups_per_interface: usize,
+}
+
+impl Quotas {
+    /// The most rules times groups of an interface.
+    pub const MAX_PRODUCT: usize = 1000;
 }
 
 impl Default for Quotas {
@@ -209,7 +253,7 @@ impl RuleService {
             RuleService::Ports(17, ..) => "udp".to_string(),
             RuleService::Icmp(1, ..) => "icmp".to_string(),
             RuleService::Icmp(..) => "icmpv6".to_string(),
-            RuleService::Ports(number, ..) | RuleService::Protocol(number) => number.to_string(),
+            RuleService::Ports(number, ..) | RuleService::Protocol(number, _) => number.to_string(),
         }
     }
 
@@ -220,7 +264,7 @@ impl RuleService {
             RuleService::All => None,
             RuleService::Ports(_, from, to) => Some((from.into(), to.into())),
             RuleService::Icmp(_, icmp_type, code) => Some((or_all(icmp_type), or_all(code))),
-            RuleService::Protocol(_) => None,
+            RuleService::Protocol(_, ports) => ports.map(|(from, to)| (from.into(), to.into())),
         }
     }
 }
@@ -237,7 +281,7 @@ impl fmt::Display for RuleService {
             RuleService::Icmp(_, None, _) => f.write_str(&name),
             RuleService::Icmp(_, Some(t), None) => write!(f, "{name} type {t}"),
             RuleService::Icmp(_, Some(t), Some(c)) => write!(f, "{name} type {t} code {c}"),
-            RuleService::Protocol(number) => write!(f, "protocol {number}"),
+            RuleService::Protocol(number, _) => write!(f, "protocol {number}"),
         }
     }
 }

@@ -78,7 +78,7 @@ pub(crate) fn is_for(service: RuleService, packet: &Packet) -> bool {
                 && icmp_type.is_none_or(|wanted| wanted == t)
                 && code.is_none_or(|wanted| wanted == c)
         }
-        RuleService::Protocol(protocol) => packet.protocol == protocol && own_family,
+        RuleService::Protocol(protocol, _) => packet.protocol == protocol && own_family,
     }
 }
 

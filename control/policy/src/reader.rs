@@ -1,18 +1,51 @@
+//! Values of a document with their places, so that whatever is wrong can be
+//! told with its path. A path becomes text only when it is told.
+
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use crate::report::{Faults, Report};
+use crate::report::Report;
+
+/// Where a value is: a key, or an item of the list under a key, of a parent.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'p> {
+    parent: Option<&'p Place<'p>>,
+    key: &'p str,
+    index: Option<usize>,
+}
+
+impl<'p> Place<'p> {
+    const ROOT: Place<'static> = Place { parent: None, key: "", index: None };
+
+    fn child(&'p self, key: &'p str, index: Option<usize>) -> Place<'p> {
+        Place { parent: Some(self), key, index }
+    }
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parent) = self.parent {
+            parent.fmt(f)?;
+            if parent.parent.is_some() && !self.key.is_empty() {
+                f.write_str(".")?;
+            }
+        }
+        f.write_str(self.key)?;
+        self.index.map_or(Ok(()), |i| write!(f, "[{i}]"))
+    }
+}
 
 /// A value of a document and its place.
-#[derive(Clone)]
-pub(crate) struct Node<'v> {
+#[derive(Clone, Copy)]
+pub(crate) struct Node<'v, 'p> {
     pub value: &'v Value,
-    pub path: String,
+    place: Place<'p>,
 }
 
 /// What kind of value this is, in a document's words.
-fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
@@ -23,21 +56,37 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-impl<'v> Node<'v> {
-    pub fn root(value: &'v Value) -> Node<'v> {
-        Node { value, path: String::new() }
+impl<'v> Node<'v, 'static> {
+    pub fn root(value: &'v Value) -> Node<'v, 'static> {
+        Node { value, place: Place::ROOT }
+    }
+}
+
+impl<'v, 'p> Node<'v, 'p> {
+    /// The path of this value.
+    pub fn path(&self) -> String {
+        self.place.to_string()
+    }
+
+    /// The path of what is, or should be, under a key.
+    pub fn path_of(&self, key: &str) -> String {
+        self.place.child(key, None).to_string()
     }
 
     fn wrong(&self, report: &mut Report, expected: &str) {
         let message = format!("expected {expected}, found {}", kind(self.value));
-        report.fault("InvalidParameterValue", &self.path, message);
+        report.fault("InvalidParameterValue", self.path(), message);
     }
 
     /// The value under a key; null counts as missing.
-    pub fn get(&self, key: &str) -> Option<Node<'v>> {
+    pub fn get<'s>(&'s self, key: &'s str) -> Option<Node<'v, 's>> {
         let value = self.value.get(key).filter(|v| !v.is_null())?;
-        let path = if self.path.is_empty() { key.to_string() } else { format!("{}.{key}", self.path) };
-        Some(Node { value, path })
+        Some(Node { value, place: self.place.child(key, None) })
+    }
+
+    /// Whether there is something under a key.
+    pub fn has(&self, key: &str) -> bool {
+        self.value.get(key).is_some_and(|v| !v.is_null())
     }
 
     /// The object this is; a fault and `None` if it is something else.
@@ -49,52 +98,58 @@ impl<'v> Node<'v> {
         object
     }
 
-    /// The items of the list under a key; none if it is missing.
-    pub fn list(&self, report: &mut Report, key: &str) -> Vec<Node<'v>> {
+    /// The object under a key.
+    pub fn child<'s>(&'s self, report: &mut Report, key: &'s str) -> Option<Node<'v, 's>> {
+        self.get(key).filter(|node| node.object(report).is_some())
+    }
+
+    /// The objects of the list under a key; none if it is missing.
+    pub fn list<'s>(&'s self, report: &mut Report, key: &'s str) -> Vec<Node<'v, 's>> {
         let Some(list) = self.get(key) else { return vec![] };
         let Some(items) = list.value.as_array() else {
             list.wrong(report, "a list");
             return vec![];
         };
-        let node = |(i, value)| Node { value, path: format!("{}[{i}]", list.path) };
-        items.iter().enumerate().map(node).collect()
+        let node = |(i, value)| Node { value, place: self.place.child(key, Some(i)) };
+        items.iter().enumerate().map(node).filter(|item| item.object(report).is_some()).collect()
     }
 
     /// The string under a key.
     pub fn string(&self, report: &mut Report, key: &str) -> Option<&'v str> {
         let node = self.get(key)?;
-        if node.value.as_str().is_none() {
+        let text = node.value.as_str();
+        if text.is_none() {
             node.wrong(report, "a string");
         }
-        node.value.as_str()
+        text
+    }
+
+    /// Notes that something must be under a key, and is not.
+    pub fn missing(&self, report: &mut Report, key: &str) {
+        let message = format!("the request must contain the parameter {key}");
+        report.fault("MissingParameter", self.path_of(key), message);
     }
 
     /// The string under a key that must be there.
     pub fn required(&self, report: &mut Report, key: &str) -> Option<&'v str> {
-        if self.get(key).is_none() {
-            let path = if self.path.is_empty() { key.to_string() } else { format!("{}.{key}", self.path) };
-            report.fault("MissingParameter", path, format!("the request must contain the parameter {key}"));
+        if !self.has(key) {
+            self.missing(report, key);
         }
         self.string(report, key)
     }
 
     /// The whole number under a key, within bounds.
-    pub fn number(
-        &self,
-        report: &mut Report,
-        key: &str,
-        range: std::ops::RangeInclusive<i64>,
-    ) -> Option<i64> {
+    pub fn number(&self, report: &mut Report, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
         let node = self.get(key)?;
         let number = node.value.as_i64().filter(|n| range.contains(n));
         if number.is_none() {
-            let (low, high) = (range.start(), range.end());
             let found = match node.value {
                 Value::Number(n) => n.to_string(),
                 other => kind(other).to_string(),
             };
+            let (low, high) = (range.start(), range.end());
             let message = format!("expected a whole number from {low} to {high}, found {found}");
-            report.fault("InvalidParameterValue", &node.path, message);
+            report.fault("InvalidParameterValue", node.path(), message);
         }
         number
     }
@@ -102,76 +157,75 @@ impl<'v> Node<'v> {
     /// The boolean under a key.
     pub fn flag(&self, report: &mut Report, key: &str) -> Option<bool> {
         let node = self.get(key)?;
-        if node.value.as_bool().is_none() {
+        let flag = node.value.as_bool();
+        if flag.is_none() {
             node.wrong(report, "true or false");
         }
-        node.value.as_bool()
+        flag
     }
 
-    /// Notes keys that nobody reads, and refuses what would deny (D26).
-    pub fn known(&self, report: &mut Report, known: &[&str]) {
-        let Some(object) = self.object(report) else { return };
-        for (key, value) in object {
-            let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
-            let denies = value
-                .as_str()
-                .is_some_and(|v| v.eq_ignore_ascii_case("deny") || v.eq_ignore_ascii_case("drop"));
-            if denies && ["Action", "RuleAction", "Effect"].iter().any(|k| k.eq_ignore_ascii_case(key)) {
-                report.fault(
-                    "InvalidParameterValue",
-                    path,
-                    "security groups only permit: a rule cannot deny",
-                );
-            } else if !known.contains(&key.as_str()) {
-                report.notice(path, "this key is not known and has no effect");
-            }
+    /// Notes keys that are in none of these lists.
+    pub fn known(&self, report: &mut Report, used: &[&str], unused: &[&str]) {
+        let Some(object) = self.value.as_object() else { return };
+        for key in object.keys().map(String::as_str).filter(|k| !used.contains(k) && !unused.contains(k)) {
+            report.notice(self.path_of(key), "this key is not known and has no effect");
         }
+    }
+
+    /// Refuses what would deny (D26), wherever in the document it is, and
+    /// nesting deeper than any document has.
+    pub fn refuse_denials(&self, report: &mut Report) {
+        refuse_denials(self.value, &self.place, MAX_DEPTH, report);
     }
 }
 
-impl fmt::Debug for Node<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.path)
-    }
-}
+/// How deep values may nest. AWS's reach 8.
+const MAX_DEPTH: usize = 32;
 
-/// Puts documents side by side into one: lists are joined in the order of the
-/// files, objects too.
-///
-/// # Errors
-/// A file that is no object; a key that is a list in one and something else in
-/// another; a setting that two files give differently.
-pub fn merge(parts: Vec<(String, Value)>) -> Result<Value, Faults> {
-    let mut report = Report::default();
-    let mut whole = Map::new();
-    for (file, part) in parts {
-        let Value::Object(part) = part else {
-            report.fault("InvalidParameterValue", file, format!("expected an object, found {}", kind(&part)));
-            continue;
-        };
-        for (key, value) in part {
-            match (whole.get_mut(&key), value) {
-                (None, value) => {
-                    whole.insert(key, value);
-                }
-                (Some(Value::Array(all)), Value::Array(more)) => all.extend(more),
-                (Some(Value::Object(all)), Value::Object(more)) => {
-                    for (inner, value) in more {
-                        if all.get(&inner).is_some_and(|v| *v != value) {
-                            let message = format!("{file} gives another value for it than a file before");
-                            report.fault("InvalidParameterValue", format!("{key}.{inner}"), message);
-                        }
-                        all.insert(inner, value);
-                    }
-                }
-                (Some(before), value) if *before == value => {}
-                (Some(before), value) => {
-                    let message =
-                        format!("{file} has {} where a file before has {}", kind(&value), kind(before));
-                    report.fault("InvalidParameterValue", key, message);
+fn refuse_denials(value: &Value, place: &Place<'_>, depth: usize, report: &mut Report) {
+    if depth == 0 {
+        let message = format!("values nest more than {MAX_DEPTH} deep");
+        report.fault("InvalidParameterValue", place.to_string(), message);
+        return;
+    }
+    match value {
+        Value::Array(items) => {
+            for (i, item) in items.iter().enumerate() {
+                // A list within a list has no key of its own.
+                let place = place.child("", Some(i));
+                refuse_denials(item, &place, depth - 1, report);
+            }
+        }
+        Value::Object(object) => {
+            for (key, value) in object {
+                let place = place.child(key, None);
+                if denies(key, value) {
+                    let message = "security groups only permit: a rule cannot deny";
+                    report.fault("InvalidParameterValue", place.to_string(), message);
+                } else if value.is_array() || value.is_object() {
+                    refuse_denials(value, &place, depth - 1, report);
                 }
             }
         }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
-    if report.faults.errors.is_empty() { Ok(Value::Object(whole)) } else { Err(report.faults) }
+}
+
+/// Whether a key and its value ask for traffic to be denied: an action that
+/// does not permit, or a key of denials that is not empty.
+fn denies(key: &str, value: &Value) -> bool {
+    let key = key.to_ascii_lowercase();
+    match key.as_str() {
+        "action" | "ruleaction" | "effect" => value
+            .as_str()
+            .is_some_and(|v| !["allow", "permit", "accept"].iter().any(|p| v.eq_ignore_ascii_case(p))),
+        // AWS's, of interfaces without a way to the internet; no rule.
+        "denyalligwtraffic" => false,
+        key if key.starts_with("deny") || key.ends_with("deny") => match value {
+            Value::Null | Value::Bool(false) => false,
+            Value::Array(items) => !items.is_empty(),
+            Value::Bool(true) | Value::Number(_) | Value::String(_) | Value::Object(_) => true,
+        },
+        _ => false,
+    }
 }

@@ -1,4 +1,4 @@
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Something wrong in a document: EC2's code, words, and the place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -11,8 +11,15 @@ pub struct Fault {
     pub path: String,
 }
 
+impl Fault {
+    /// Whether a quota is exceeded (D20), and nothing is malformed.
+    pub fn is_quota(&self) -> bool {
+        self.code.ends_with("LimitExceeded")
+    }
+}
+
 /// Something that is not wrong but may not be what was meant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// What was noticed.
     pub message: String,
@@ -23,6 +30,9 @@ pub struct Notice {
 /// The most faults, and the most notices, that an answer lists.
 pub const MAX_FAULTS: usize = 1000;
 
+/// The most bytes of a message or a path: what is quoted may be of any length.
+const MAX_TEXT: usize = 500;
+
 /// All that is wrong: the first [`MAX_FAULTS`] in words, the rest as a number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Faults {
@@ -30,6 +40,13 @@ pub struct Faults {
     pub errors: Vec<Fault>,
     /// How many more there are.
     pub not_listed: usize,
+}
+
+impl Faults {
+    /// Whether all that is wrong is that quotas are exceeded.
+    pub fn is_quota(&self) -> bool {
+        self.errors.iter().all(Fault::is_quota)
+    }
 }
 
 impl From<Fault> for Faults {
@@ -41,14 +58,15 @@ impl From<Fault> for Faults {
 /// Gathers faults and notices while a document is read.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    pub faults: Faults,
-    pub notices: Vec<Notice>,
+    faults: Faults,
+    notices: Vec<Notice>,
+    notices_not_listed: usize,
 }
 
 impl Report {
     pub fn fault(&mut self, code: &'static str, path: impl Into<String>, message: impl Into<String>) {
         if self.faults.errors.len() < MAX_FAULTS {
-            self.faults.errors.push(Fault { code, message: message.into(), path: path.into() });
+            self.faults.errors.push(Fault { code, message: clip(message), path: clip(path) });
         } else {
             self.faults.not_listed += 1;
         }
@@ -56,7 +74,31 @@ impl Report {
 
     pub fn notice(&mut self, path: impl Into<String>, message: impl Into<String>) {
         if self.notices.len() < MAX_FAULTS {
-            self.notices.push(Notice { message: message.into(), path: path.into() });
+            self.notices.push(Notice { message: clip(message), path: clip(path) });
+        } else {
+            self.notices_not_listed += 1;
         }
     }
+
+    /// The notices, or what is wrong.
+    pub fn finish(mut self) -> Result<Vec<Notice>, Faults> {
+        if !self.faults.errors.is_empty() {
+            return Err(self.faults);
+        }
+        if self.notices_not_listed > 0 {
+            let message = format!("{} more notices are not listed", self.notices_not_listed);
+            self.notices.push(Notice { message, path: String::new() });
+        }
+        Ok(self.notices)
+    }
+}
+
+fn clip(text: impl Into<String>) -> String {
+    let mut text = text.into();
+    if text.len() > MAX_TEXT {
+        let end = (0..=MAX_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }

@@ -209,6 +209,12 @@ proptest! {
             prop_assert_eq!(&now, ids.get_or_insert(now.clone()));
         }
     }
+
+    #[test]
+    fn an_exported_policy_is_the_same_policy(document in documents()) {
+        let policy = read(&document);
+        prop_assert_eq!(read(&policy.to_document()), policy);
+    }
 }
 
 fn tcp(port: u16, block: &str) -> Value {

@@ -1,3 +1,5 @@
+//! The command line.
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -8,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     name = "sgctl",
     version,
     about,
-    after_help = "Exit status: 0 ok, 1 no answer, 2 invalid, 3 quota, 4 conflict, 5 datapath."
+    after_help = "Exit status: 0 ok, 1 no answer, 2 invalid document or command line, 3 quota, 4 conflict, 5 datapath."
 )]
 pub struct Arguments {
     /// The daemon's socket.

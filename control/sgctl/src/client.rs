@@ -13,6 +13,9 @@ use tokio::net::UnixStream;
 use crate::cli::Output;
 use crate::{EXIT_CONFLICT, EXIT_DATAPATH, EXIT_INVALID, EXIT_OTHER, EXIT_QUOTA, output};
 
+/// The largest document that the daemon takes.
+const MAX_DOCUMENT: usize = 64 << 20;
+
 /// How long an answer may take: longer than a push of any size.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -69,6 +72,12 @@ pub fn ask(socket: &Path, ask: Ask<'_>) -> Result<Value, Failure> {
 }
 
 async fn exchange(socket: &Path, ask: Ask<'_>) -> Result<Value, Failure> {
+    let body = ask.body.map_or_else(Bytes::new, |b| Bytes::from(b.to_string()));
+    if body.len() > MAX_DOCUMENT {
+        let message =
+            format!("the document has {} bytes; the daemon takes {MAX_DOCUMENT} at most", body.len());
+        return Err(Failure::local(EXIT_QUOTA, "RequestLimitExceeded", message));
+    }
     let stream = UnixStream::connect(socket).await.map_err(|error| no_daemon(socket, &error))?;
     let broken = |error: hyper::Error| {
         let message = format!("the daemon has ended the connection: {error}");
@@ -77,7 +86,6 @@ async fn exchange(socket: &Path, ask: Ask<'_>) -> Result<Value, Failure> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let driver = tokio::spawn(connection);
-    let body = ask.body.map_or_else(Bytes::new, |b| Bytes::from(b.to_string()));
     let mut request = Request::builder().method(ask.method).uri(ask.path).header("host", "sgswitch");
     if ask.body.is_some() {
         request = request.header("content-type", "application/json");

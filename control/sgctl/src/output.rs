@@ -1,5 +1,7 @@
 //! Answers for people: tables that fit the terminal, or the tree as it is.
 
+use std::io::Write;
+
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
@@ -11,7 +13,13 @@ pub fn print_tree(output: Output, value: &Value) {
         Output::Yaml => serde_yaml_ng::to_string(value).unwrap_or_default(),
         Output::Json | Output::Table => format!("{value:#}\n"),
     };
-    print!("{text}");
+    print(&text);
+}
+
+/// Prints to standard output. That nobody reads on, as behind `| head`, is no error.
+pub fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
 /// Errors, one a line, each with its place.
@@ -24,6 +32,9 @@ pub fn errors(body: &Value) -> String {
             path => format!("{path}: "),
         };
         text.push_str(&format!("sgctl: {path}{} ({})\n", part("message"), part("code")));
+        if let Some(file) = error["file"].as_str() {
+            text.push_str(&format!("sgctl:   in {file}\n"));
+        }
     }
     match body["not_listed"].as_u64() {
         None | Some(0) => {}
@@ -32,7 +43,7 @@ pub fn errors(body: &Value) -> String {
     text
 }
 
-/// A table with these columns.
+/// A table with these columns, or a word that there is nothing.
 pub fn table(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table
@@ -42,7 +53,10 @@ pub fn table(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> S
     for row in rows {
         table.add_row(row);
     }
-    table.to_string() + "\n"
+    match table.is_empty() {
+        true => "none\n".to_string(),
+        false => table.trim_fmt() + "\n",
+    }
 }
 
 /// A value in a cell.
@@ -79,12 +93,22 @@ mod tests {
     fn errors_name_place_and_code() {
         let body = json!({ "errors": [
             { "code": "MissingParameter", "message": "no name", "path": "SecurityGroups[0].GroupName" },
-            { "code": "X", "message": "y", "path": "" },
+            { "code": "X", "message": "y", "path": "Z[3]", "file": "a.json: Z[1]" },
         ], "not_listed": 7 });
         assert_eq!(
             errors(&body),
-            "sgctl: SecurityGroups[0].GroupName: no name (MissingParameter)\nsgctl: y (X)\nsgctl: and 7 more errors\n"
+            "sgctl: SecurityGroups[0].GroupName: no name (MissingParameter)\n\
+             sgctl: Z[3]: y (X)\nsgctl:   in a.json: Z[1]\nsgctl: and 7 more errors\n"
         );
+    }
+
+    #[test]
+    fn tables_have_columns_or_say_that_they_are_empty() {
+        let answer = json!({ "Items": [{ "A": 1 }, { "A": "two", "B": false }] });
+        let shown = plain(&answer, "Items", &[("FIRST", "A"), ("SECOND", "B")]);
+        let lines: Vec<Vec<&str>> = shown.lines().map(|l| l.split_whitespace().collect()).collect();
+        assert_eq!(lines, [["FIRST", "SECOND"], ["1", "-"], ["two", "no"]]);
+        assert_eq!(plain(&json!({ "Items": [] }), "Items", &[("FIRST", "A")]), "none\n");
     }
 
     #[test]

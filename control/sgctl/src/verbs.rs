@@ -8,13 +8,23 @@ use serde_json::{Value, json};
 use crate::cli::{Arguments, Explain, Flows, Output, Push, Verb, What};
 use crate::client::{Ask, Failure, ask};
 use crate::documents;
-use crate::output::{cell, items, plain, print_tree, table};
+use crate::output::{cell, items, plain, print, print_tree, table};
+
+/// What there is to show before the first policy.
+const NO_POLICY: &str =
+    "there is no policy yet and the switch is closed: put one into force with sgctl push FILE...\n";
+
+/// An answer about a policy that there is not.
+fn is_closed(answer: &Value) -> bool {
+    answer["Generation"] == json!(0) && answer["State"].is_null()
+}
 
 /// Runs the verb; prints its answer.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let answer = |ask_for: Ask<'_>| ask(&arguments.socket, ask_for);
     let show = |value: &Value, for_people: &dyn Fn(&Value) -> String| match arguments.output {
-        Output::Table => print!("{}", for_people(value)),
+        Output::Table if is_closed(value) => print(NO_POLICY),
+        Output::Table => print(&for_people(value)),
         other => print_tree(other, value),
     };
     match &arguments.verb {
@@ -38,25 +48,25 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             show(&explanation, &explained);
         }
         Verb::Flows { verb: Flows::List { limit, interface, protocol } } => {
-            let mut path = format!("/v1/flows?limit={limit}");
-            if let Some(interface) = interface {
-                path.push_str(&format!("&interface={interface}"));
-            }
-            if let Some(protocol) = protocol {
-                path.push_str(&format!("&protocol={protocol}"));
-            }
-            show(&answer(Ask::get(&path))?, &flows);
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            query.append_pair("limit", &limit.to_string());
+            query.extend_pairs(interface.iter().map(|id| ("interface", id)));
+            query.extend_pairs(protocol.iter().map(|number| ("protocol", number.to_string())));
+            show(&answer(Ask::get(&format!("/v1/flows?{}", query.finish())))?, &flows);
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn push_documents(arguments: &Arguments, push: &Push) -> Result<Value, Failure> {
-    let document = documents::read(&push.files)?;
+    let documents = documents::read(&push.files)?;
     let path = format!("/v1/policy?partial={}&wait={}", push.partial, !push.no_wait);
     let request =
-        Ask { method: Method::PUT, path: &path, body: Some(&document), if_match: push.if_generation };
-    ask(&arguments.socket, request)
+        Ask { method: Method::PUT, path: &path, body: Some(&documents.whole), if_match: push.if_generation };
+    ask(&arguments.socket, request).map_err(|mut failure| {
+        documents.locate(&mut failure);
+        failure
+    })
 }
 
 fn pushed_in_words(pushed: &Value) -> String {

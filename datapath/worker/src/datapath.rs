@@ -57,6 +57,9 @@ pub enum StartError {
     },
 }
 
+/// CPUs that an affinity can name (sched_setaffinity(2)).
+const CPU_SETSIZE: usize = 1024;
+
 /// Not every worker has taken up the new policy in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("workers {workers:?} do not enforce generation {generation} after {waited:?}")]
@@ -133,6 +136,10 @@ impl Datapath {
         let count = config.cores.len();
         if count == 0 || count > MAX_WORKERS {
             return Err(StartError::Workers(count));
+        }
+        // core_affinity panics beyond the set that the kernel's call takes.
+        if let Some((worker, &cpu)) = config.cores.iter().enumerate().find(|(_, cpu)| **cpu >= CPU_SETSIZE) {
+            return Err(StartError::Core { worker, cpu });
         }
         let enforced = initial.generation;
         let (publisher, readers) = rcu::channel(Box::new(initial), count);

@@ -1,104 +1,130 @@
 use std::collections::{HashMap, HashSet};
 
-use super::Context;
+use super::{Context, keys, known};
 use crate::model::{Binding, Validated};
 use crate::reader::Node;
 use crate::report::Report;
 
+/// What has been bound so far, each with what it must not be bound to again.
+#[derive(Default)]
+struct Bound<'v> {
+    interfaces: HashSet<&'v str>,
+    /// Whether the port is an uplink.
+    ports: HashMap<&'v str, bool>,
+    tags: HashSet<(&'v str, Option<u16>)>,
+}
+
 /// Reads `Bindings`: one port for an interface, one interface for a port; an
 /// uplink for each VPC, under a tag of its own or untagged.
-pub(super) fn read(root: &Node<'_>, report: &mut Report, all: &mut Validated, context: &Context<'_>) {
-    let (mut bound, mut serving) = (HashSet::new(), HashMap::new());
-    let mut carried = HashSet::new();
+pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated, context: &Context<'_>) {
+    let mut bound = Bound::default();
     for node in root.list(report, "Bindings") {
-        node.known(report, &["NetworkInterfaceId", "Port", "Uplink", "VpcId", "VlanId"]);
-        let (interface, uplink) = (node.get("NetworkInterfaceId"), node.get("Uplink"));
-        let (binding, port, key) = match (interface, uplink) {
-            (Some(_), None) => {
-                let id = node.required(report, "NetworkInterfaceId");
-                let port = node.required(report, "Port");
-                let (Some(id), Some(port)) = (id, port) else { continue };
-                if !all.interfaces.contains_key(id) {
-                    let message = format!("The networkInterface ID '{id}' does not exist");
-                    report.fault(
-                        "InvalidNetworkInterfaceID.NotFound",
-                        format!("{}.NetworkInterfaceId", node.path),
-                        message,
-                    );
-                }
-                if !bound.insert(id) {
-                    report.fault(
-                        "InvalidParameterValue",
-                        &node.path,
-                        format!("the interface '{id}' is bound twice"),
-                    );
-                }
-                (Binding::Interface { interface: id.to_string(), port: port.to_string() }, port, "Port")
-            }
-            (None, Some(_)) => {
-                let Some(port) = node.required(report, "Uplink") else { continue };
-                let vlan = node.number(report, "VlanId", 1..=4094).map(|v| v as u16);
-                let vpc = match node.string(report, "VpcId") {
-                    Some(vpc) if all.vpcs.contains_key(vpc) => vpc.to_string(),
-                    Some(vpc) => {
-                        let message = format!("The vpc ID '{vpc}' does not exist");
-                        report.fault("InvalidVpcID.NotFound", format!("{}.VpcId", node.path), message);
-                        continue;
-                    }
-                    None => match all.vpcs.keys().collect::<Vec<_>>()[..] {
-                        [only] => only.clone(),
-                        _ => {
-                            let message = format!(
-                                "the document has {} VPCs: say which one the uplink carries",
-                                all.vpcs.len()
-                            );
-                            report.fault("MissingParameter", format!("{}.VpcId", node.path), message);
-                            continue;
-                        }
-                    },
-                };
-                if !carried.insert((port, vlan)) {
-                    let tag = vlan.map_or("untagged".to_string(), |v| format!("VLAN {v}"));
-                    report.fault(
-                        "InvalidParameterValue",
-                        &node.path,
-                        format!("{tag} of the uplink '{port}' is given twice"),
-                    );
-                }
-                (Binding::Uplink { port: port.to_string(), vpc, vlan }, port, "Uplink")
-            }
+        known(&node, report, &keys::BINDING);
+        let interface = ["NetworkInterfaceId", "Port"].into_iter().any(|key| node.has(key));
+        let uplink = ["Uplink", "VpcId", "VlanId"].into_iter().any(|key| node.has(key));
+        let binding = match (interface, uplink) {
+            (true, false) => bind_interface(report, &node, all, &mut bound),
+            (false, true) => bind_uplink(report, &node, all, &mut bound),
             _ => {
-                let message = "expected either NetworkInterfaceId and Port, or Uplink";
-                report.fault("InvalidParameterCombination", &node.path, message);
+                let message = "expected NetworkInterfaceId and Port, or Uplink with VpcId and VlanId";
+                report.fault("InvalidParameterCombination", node.path(), message);
                 continue;
             }
         };
-        let is_uplink = key == "Uplink";
-        let clash = match serving.insert(port, is_uplink) {
-            None => false,
-            Some(was_uplink) => !(was_uplink && is_uplink),
-        };
-        if clash {
-            report.fault(
-                "InvalidParameterValue",
-                format!("{}.{key}", node.path),
-                format!("the port '{port}' is bound twice"),
-            );
+        if let Some((binding, port, key)) = binding
+            && is_port(report, &node, key, port, context)
+        {
+            all.bindings.push(binding);
         }
-        if !context.ports.iter().any(|p| p == port) {
-            let known = if context.ports.is_empty() {
-                "it has none".to_string()
-            } else {
-                format!("it has {}", context.ports.join(", "))
-            };
-            let message = format!("the switch has no port named '{port}' ({known})");
-            let path = format!("{}.{key}", node.path);
-            if context.missing_ports_are_notices {
-                report.notice(path, message);
-                continue;
-            }
-            report.fault("InvalidParameterValue", path, message);
-        }
-        all.bindings.push(binding);
     }
+}
+
+/// A binding, its port, and the key that names the port.
+type Found<'v> = Option<(Binding, &'v str, &'static str)>;
+
+fn bind_interface<'v>(
+    report: &mut Report,
+    node: &Node<'v, '_>,
+    all: &Validated,
+    bound: &mut Bound<'v>,
+) -> Found<'v> {
+    let (id, port) = (node.required(report, "NetworkInterfaceId"), node.required(report, "Port"));
+    let (id, port) = (id?, port?);
+    if !all.interfaces.contains_key(id) {
+        let message = format!("The networkInterface ID '{id}' does not exist");
+        report.fault("InvalidNetworkInterfaceID.NotFound", node.path_of("NetworkInterfaceId"), message);
+    }
+    if !bound.interfaces.insert(id) {
+        let message = format!("the interface '{id}' is bound twice");
+        report.fault("InvalidParameterValue", node.path_of("NetworkInterfaceId"), message);
+    }
+    if bound.ports.insert(port, false).is_some() {
+        bound_twice(report, node, "Port", port);
+    }
+    Some((Binding::Interface { interface: id.to_string(), port: port.to_string() }, port, "Port"))
+}
+
+fn bind_uplink<'v>(
+    report: &mut Report,
+    node: &Node<'v, '_>,
+    all: &Validated,
+    bound: &mut Bound<'v>,
+) -> Found<'v> {
+    let port = node.required(report, "Uplink");
+    let vlan = node.number(report, "VlanId", 1..=4094).and_then(|v| u16::try_from(v).ok());
+    let vpc = uplink_vpc(report, node, all);
+    let (port, vpc) = (port?, vpc?);
+    if bound.ports.insert(port, true) == Some(false) {
+        bound_twice(report, node, "Uplink", port);
+    }
+    if !bound.tags.insert((port, vlan)) {
+        let tag = vlan.map_or("untagged".to_string(), |v| format!("VLAN {v}"));
+        let message = format!("the uplink '{port}' has another VPC for the same tag ({tag})");
+        report.fault("InvalidParameterValue", node.path(), message);
+    }
+    Some((Binding::Uplink { port: port.to_string(), vpc, vlan }, port, "Uplink"))
+}
+
+/// The VPC that the binding names, or the only one there is.
+fn uplink_vpc(report: &mut Report, node: &Node<'_, '_>, all: &Validated) -> Option<String> {
+    if node.has("VpcId") {
+        let vpc = node.string(report, "VpcId")?;
+        if all.vpcs.contains_key(vpc) {
+            return Some(vpc.to_string());
+        }
+        let message = format!("The vpc ID '{vpc}' does not exist");
+        report.fault("InvalidVpcID.NotFound", node.path_of("VpcId"), message);
+        return None;
+    }
+    let mut vpcs = all.vpcs.keys();
+    if let (Some(only), None) = (vpcs.next(), vpcs.next()) {
+        return Some(only.clone());
+    }
+    let message = format!("the document has {} VPCs: say which one the uplink carries", all.vpcs.len());
+    report.fault("MissingParameter", node.path_of("VpcId"), message);
+    None
+}
+
+fn bound_twice(report: &mut Report, node: &Node<'_, '_>, key: &str, port: &str) {
+    report.fault("InvalidParameterValue", node.path_of(key), format!("the port '{port}' is bound twice"));
+}
+
+/// Whether the switch has the port.
+fn is_port(
+    report: &mut Report,
+    node: &Node<'_, '_>,
+    key: &'static str,
+    port: &str,
+    context: &Context<'_>,
+) -> bool {
+    let exists = context.ports.iter().any(|p| p == port);
+    if !exists {
+        let ports = if context.ports.is_empty() { "none".to_string() } else { context.ports.join(", ") };
+        let message = format!("the switch has no port named '{port}' (it has {ports})");
+        match context.missing_ports_are_notices {
+            true => report.notice(node.path_of(key), message),
+            false => report.fault("InvalidParameterValue", node.path_of(key), message),
+        }
+    }
+    exists
 }

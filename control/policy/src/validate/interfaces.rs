@@ -1,123 +1,131 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use engine::addr::MacAddr;
 use engine::policy::MAX_GROUPS;
 use ipnet::IpNet;
 
-use super::cidr;
-use crate::model::{DEFAULT_GROUP, NetworkInterface, Validated};
+use super::groups::group_id;
+use super::{cidr, is_id, keys, known, settings};
+use crate::model::{Attachment, NetworkInterface, Subnet, TrackingTimeouts, Validated};
 use crate::reader::Node;
 use crate::report::Report;
 
-/// Reads `NetworkInterfaces`. Groups of interfaces that name none come later
-/// ([`add_default_groups`]).
-pub(super) fn read(root: &Node<'_>, report: &mut Report, all: &mut Validated) {
+/// What an interface owns, and its place.
+type Owned = (IpNet, String);
+
+/// Reads `NetworkInterfaces`. One that names no group has none yet.
+pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated) {
     let mut macs = HashMap::new();
-    let mut owners: HashMap<String, Vec<(IpNet, String)>> = HashMap::new();
+    let mut owned: HashMap<&str, Vec<Owned>> = HashMap::new();
     for node in root.list(report, "NetworkInterfaces") {
+        known(&node, report, &keys::INTERFACE);
         let id = node.required(report, "NetworkInterfaceId");
-        if let Some(id) = id.filter(|id| !id.starts_with("eni-")) {
+        if let Some(id) = id.filter(|id| !is_id(id, "eni-")) {
             let message = format!("The networkInterface ID '{id}' is malformed");
-            report.fault(
-                "InvalidNetworkInterfaceId.Malformed",
-                format!("{}.NetworkInterfaceId", node.path),
-                message,
-            );
+            report.fault("InvalidNetworkInterfaceId.Malformed", node.path_of("NetworkInterfaceId"), message);
         }
         let vpc = node.required(report, "VpcId");
+        let subnet = node.string(report, "SubnetId");
         let mac = mac(report, &node);
         let groups = groups(report, &node, vpc, all);
-        let addresses = addresses(report, &node);
-        let mut prefixes = Vec::new();
-        for prefix in node.list(report, "Ipv4Prefixes") {
-            prefixes.extend(cidr(report, &prefix, "Ipv4Prefix", false));
-        }
-        for prefix in node.list(report, "Ipv6Prefixes") {
-            prefixes.extend(cidr(report, &prefix, "Ipv6Prefix", true));
-        }
-        let timeouts = ["ConnectionTrackingConfiguration", "ConnectionTrackingSpecification"];
-        let timeouts = timeouts.iter().find_map(|key| node.get(key));
-        let mut timeout = |key, range| timeouts.as_ref()?.number(report, key, range).map(|n| n as u32);
-        let tcp_established_timeout = timeout("TcpEstablishedTimeout", 60..=432_000);
-        let udp_timeout = timeout("UdpTimeout", 30..=60);
-        let udp_stream_timeout = timeout("UdpStreamTimeout", 60..=180);
+        let addresses = addresses(report, &node, subnet.and_then(|id| all.subnets.get(id)));
+        let prefixes = prefixes(report, &node);
+        let attachment = node.child(report, "Attachment").map(|a| Attachment {
+            instance: a.string(report, "InstanceId").map(String::from),
+            device_index: a.number(report, "DeviceIndex", 0..=1000).and_then(|n| u32::try_from(n).ok()),
+        });
+        let timeouts = node.child(report, "ConnectionTrackingConfiguration");
+        let timeouts = timeouts.map_or(TrackingTimeouts::default(), |t| settings::timeouts(&t, report));
         let source_dest_check = node.flag(report, "SourceDestCheck").unwrap_or(true);
         let (Some(id), Some(vpc), Some(mac)) = (id, vpc, mac) else { continue };
 
-        all.vpcs.entry(vpc.to_string()).or_default();
+        if subnet.and_then(|id| all.subnets.get(id)).is_some_and(|s| s.vpc != vpc) {
+            let message = "You have specified two resources that belong to different networks.";
+            report.fault("InvalidParameterValue", node.path_of("SubnetId"), message);
+        }
         if let Some(other) = macs.insert((vpc, mac), id) {
             let message = format!("the MAC {mac} is that of '{other}' too");
-            report.fault("InvalidParameterValue", format!("{}.MacAddress", node.path), message);
+            report.fault("InvalidParameterValue", node.path_of("MacAddress"), message);
         }
-        let own = addresses.iter().map(|a| IpNet::from(*a)).chain(prefixes.iter().copied());
-        owners.entry(vpc.to_string()).or_default().extend(own.map(|net| (net, node.path.clone())));
+        let ranges = addresses.iter().map(|a| IpNet::from(*a)).chain(prefixes.iter().copied());
+        owned.entry(vpc).or_default().extend(ranges.map(|net| (net, node.path())));
+        all.vpcs.entry(vpc.to_string()).or_default();
         let interface = NetworkInterface {
             id: id.to_string(),
             vpc: vpc.to_string(),
+            subnet: subnet.map(String::from),
+            attachment,
             mac,
             groups,
             addresses,
             prefixes,
             source_dest_check,
-            tcp_established_timeout,
-            udp_timeout,
-            udp_stream_timeout,
+            timeouts,
         };
         if all.interfaces.insert(id.to_string(), interface).is_some() {
-            report.fault("InvalidParameterValue", &node.path, format!("the interface '{id}' is there twice"));
+            report.fault(
+                "InvalidParameterValue",
+                node.path(),
+                format!("the interface '{id}' is there twice"),
+            );
         }
     }
-    for ranges in owners.into_values() {
+    for ranges in owned.into_values() {
         check_overlaps(report, ranges);
     }
 }
 
-/// Within a VPC, an address is one interface's.
-fn check_overlaps(report: &mut Report, mut ranges: Vec<(IpNet, String)>) {
+/// Within a VPC, an address is one interface's; an interface's own prefixes
+/// do not nest.
+fn check_overlaps(report: &mut Report, mut ranges: Vec<Owned>) {
     ranges.sort();
-    // Sorted by address, a range that overlaps an earlier one lies within it.
-    let mut holder: Option<(IpNet, String)> = None;
+    // Blocks nest or are apart: sorted, one that overlaps an earlier one lies within it.
+    let mut holder: Option<Owned> = None;
     for (net, path) in ranges {
         match &holder {
             Some((outer, by)) if outer.contains(&net) => {
-                let message = format!("{net} overlaps {outer}, which {by} has");
-                report.fault("InvalidIPAddress.InUse", path, message);
+                let own_address = *by == path && net.prefix_len() == net.max_prefix_len();
+                if !own_address {
+                    let message = format!("{net} overlaps {outer}, which {by} has");
+                    report.fault("InvalidIPAddress.InUse", path, message);
+                }
             }
             _ => holder = Some((net, path)),
         }
     }
 }
 
-fn mac(report: &mut Report, node: &Node<'_>) -> Option<MacAddr> {
+fn mac(report: &mut Report, node: &Node<'_, '_>) -> Option<MacAddr> {
     let text = node.required(report, "MacAddress")?;
-    let path = format!("{}.MacAddress", node.path);
-    match text.parse::<MacAddr>() {
+    let message = match text.parse::<MacAddr>() {
         Ok(mac) if !mac.is_group() && !mac.is_zero() => return Some(mac),
-        Ok(mac) => report.fault("InvalidParameterValue", path, format!("{mac} is no interface's MAC")),
-        Err(error) => report.fault("InvalidParameterValue", path, format!("'{text}' is no MAC: {error}")),
-    }
+        Ok(mac) => format!("{mac} is no interface's MAC"),
+        Err(error) => format!("'{text}' is no MAC: {error}"),
+    };
+    report.fault("InvalidParameterValue", node.path_of("MacAddress"), message);
     None
 }
 
 /// The groups by id: existing, of the interface's VPC (S7), within the quota.
-fn groups(report: &mut Report, node: &Node<'_>, vpc: Option<&str>, all: &Validated) -> Vec<String> {
+fn groups(report: &mut Report, node: &Node<'_, '_>, vpc: Option<&str>, all: &Validated) -> Vec<String> {
     let mut groups = Vec::new();
     for group in node.list(report, "Groups") {
-        let Some(id) = group.required(report, "GroupId") else { continue };
-        let path = format!("{}.GroupId", group.path);
+        group.known(report, &["GroupId"], &["GroupName"]);
+        let Some(id) = group_id(report, &group, "GroupId") else { continue };
+        let path = || group.path_of("GroupId");
         match all.groups.get(id) {
-            None => report.fault(
-                "InvalidGroup.NotFound",
-                path,
-                format!("The security group '{id}' does not exist"),
-            ),
+            None => {
+                let message = format!("The security group '{id}' does not exist");
+                report.fault("InvalidGroup.NotFound", path(), message);
+            }
             Some(known) if vpc.is_some_and(|vpc| vpc != known.vpc) => {
                 let message = "You have specified two resources that belong to different networks.";
-                report.fault("InvalidGroup.NotFound", path, message);
+                report.fault("InvalidGroup.NotFound", path(), message);
             }
             Some(_) if groups.iter().any(|g| g == id) => {
-                report.notice(path, format!("'{id}' is named twice"))
+                report.notice(path(), format!("'{id}' is named twice"));
             }
             Some(_) => groups.push(id.to_string()),
         }
@@ -125,52 +133,95 @@ fn groups(report: &mut Report, node: &Node<'_>, vpc: Option<&str>, all: &Validat
     let most = all.settings.quotas.map_or(MAX_GROUPS, |q| q.groups_per_interface);
     if groups.len() > most {
         let message = format!("{} groups are more than the {most} that an interface may have", groups.len());
-        report.fault("SecurityGroupsPerInterfaceLimitExceeded", format!("{}.Groups", node.path), message);
+        report.fault("SecurityGroupsPerInterfaceLimitExceeded", node.path_of("Groups"), message);
     }
     groups.sort();
     groups
 }
 
-/// Private addresses of both families; never the public ones (S35).
-fn addresses(report: &mut Report, node: &Node<'_>) -> Vec<IpAddr> {
-    fn push<A: std::str::FromStr + Into<IpAddr>>(
-        report: &mut Report,
-        all: &mut Vec<IpAddr>,
-        node: &Node<'_>,
-        key: &str,
-    ) {
-        let Some(text) = node.required(report, key) else { return };
-        match text.parse::<A>().map(Into::into) {
-            Ok(address) if all.contains(&address) => {}
-            Ok(address) => all.push(address),
-            Err(_) => {
-                let message = format!("Invalid value '{text}' for {key}: it is no address");
-                report.fault("InvalidParameterValue", format!("{}.{key}", node.path), message);
-            }
-        }
-    }
+/// Private addresses of both families, the primary one first; never the public
+/// ones (S35).
+fn addresses(report: &mut Report, node: &Node<'_, '_>, subnet: Option<&Subnet>) -> Vec<IpAddr> {
     let mut all = Vec::new();
-    if node.get("PrivateIpAddress").is_some() {
-        push::<Ipv4Addr>(report, &mut all, node, "PrivateIpAddress");
+    let mut add = |address: Option<IpAddr>, first: bool| {
+        if let Some(address) = address.filter(|a| !all.contains(a)) {
+            all.insert(if first { 0 } else { all.len() }, address);
+        }
+    };
+    if node.has("PrivateIpAddress") {
+        add(address::<Ipv4Addr>(report, node, "PrivateIpAddress", subnet), true);
     }
     for item in node.list(report, "PrivateIpAddresses") {
-        push::<Ipv4Addr>(report, &mut all, &item, "PrivateIpAddress");
+        item.known(report, &["PrivateIpAddress", "Primary"], &["Association", "PrivateDnsName"]);
+        let primary = item.flag(report, "Primary").unwrap_or(false);
+        add(address::<Ipv4Addr>(report, &item, "PrivateIpAddress", subnet), primary);
     }
     for item in node.list(report, "Ipv6Addresses") {
-        push::<Ipv6Addr>(report, &mut all, &item, "Ipv6Address");
+        item.known(report, &["Ipv6Address"], &["IsPrimaryIpv6", "PublicIpv6DnsName"]);
+        add(address::<Ipv6Addr>(report, &item, "Ipv6Address", subnet), false);
     }
     all
 }
 
-/// An interface without groups gets its VPC's default one (S3).
-pub(super) fn add_default_groups(all: &mut Validated) {
-    let defaults: HashMap<&str, &str> = all
-        .groups
-        .values()
-        .filter(|g| g.name == DEFAULT_GROUP)
-        .map(|g| (g.vpc.as_str(), g.id.as_str()))
-        .collect();
-    for interface in all.interfaces.values_mut().filter(|i| i.groups.is_empty()) {
-        interface.groups.extend(defaults.get(interface.vpc.as_str()).map(|id| id.to_string()));
+/// An address that an interface can have; in its subnet, if that is described,
+/// and none that the subnet keeps for itself.
+fn address<A: FromStr + Into<IpAddr>>(
+    report: &mut Report,
+    node: &Node<'_, '_>,
+    key: &str,
+    subnet: Option<&Subnet>,
+) -> Option<IpAddr> {
+    let text = node.required(report, key)?;
+    let address: Option<IpAddr> = text.parse::<A>().ok().map(Into::into);
+    let blocks = || subnet.iter().flat_map(|s| &s.blocks);
+    let block = address.and_then(|a| blocks().find(|block| block.contains(&a)));
+    let own_family = |a: IpAddr| blocks().any(|block| block.addr().is_ipv4() == a.is_ipv4());
+    let problem = match (address, block) {
+        (None, _) => format!("Invalid value '{text}' for {key}: it is no address of this family"),
+        (Some(a), _) if !is_unicast(a) => format!("{a} cannot be an interface's address"),
+        (Some(a), Some(block)) if is_reserved(block, a) => {
+            format!("Address {a} is in subnet's reserved address range")
+        }
+        (Some(a), None) if own_family(a) && !is_link_local(a) => {
+            format!("Address {a} does not fall within the subnet's address range")
+        }
+        (Some(a), _) => return Some(a),
+    };
+    report.fault("InvalidParameterValue", node.path_of(key), problem);
+    None
+}
+
+fn is_unicast(address: IpAddr) -> bool {
+    let limited_broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    let mapped = matches!(address, IpAddr::V6(a) if a.to_ipv4_mapped().is_some());
+    !address.is_unspecified()
+        && !address.is_loopback()
+        && !address.is_multicast()
+        && !limited_broadcast
+        && !mapped
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(a) if a.is_unicast_link_local())
+}
+
+/// EC2 keeps the first four addresses of a subnet and the last.
+fn is_reserved(block: &IpNet, address: IpAddr) -> bool {
+    let first = match (block, address) {
+        (IpNet::V4(net), IpAddr::V4(a)) => u128::from(a.to_bits() - net.network().to_bits()),
+        (IpNet::V6(net), IpAddr::V6(a)) => a.to_bits() - net.network().to_bits(),
+        _ => return false,
+    };
+    first < 4 || address == block.broadcast()
+}
+
+fn prefixes(report: &mut Report, node: &Node<'_, '_>) -> Vec<IpNet> {
+    let mut all = Vec::new();
+    for (list, key, ipv6) in [("Ipv4Prefixes", "Ipv4Prefix", false), ("Ipv6Prefixes", "Ipv6Prefix", true)] {
+        for item in node.list(report, list) {
+            item.known(report, &[key], &[]);
+            all.extend(cidr(report, &item, key, ipv6));
+        }
     }
+    all
 }

@@ -1,14 +1,21 @@
 //! From a document to [`Validated`]: all that is wrong at once.
 
 mod bindings;
+mod defaults;
 mod groups;
 mod interfaces;
+mod keys;
+mod networks;
 mod prefix_lists;
+mod quotas;
+mod references;
+mod rule_ids;
+mod settings;
 
 use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::model::{Peering, Quotas, Settings, Validated, Vpc};
+use crate::model::Validated;
 use crate::reader::Node;
 use crate::report::{Faults, Notice, Report};
 
@@ -30,133 +37,92 @@ pub struct Context<'c> {
 /// Everything that is wrong with it.
 pub fn validate(document: &Value, context: &Context<'_>) -> Result<(Validated, Vec<Notice>), Faults> {
     let mut report = Report::default();
+    let mut all = Validated::default();
     let root = Node::root(document);
-    if root.object(&mut report).is_none() {
-        return Err(report.faults);
+    if root.object(&mut report).is_some() {
+        root.refuse_denials(&mut report);
+        read(&root, &mut report, &mut all, context);
     }
-    root.known(&mut report, &TOP_LEVEL_KEYS);
-    if let Some(token) = root.get("NextToken").filter(|_| !context.partial) {
+    report.finish().map(|notices| (all, notices))
+}
+
+fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated, context: &Context<'_>) {
+    known(root, report, &keys::DOCUMENT);
+    let cut_short = root.string(report, "NextToken").is_some_and(|token| !token.is_empty());
+    if cut_short && !context.partial {
         let message = "the document is one page of several: it would close what the others open; \
                        fetch all pages, or say that it is meant to be partial";
-        report.fault("InvalidParameterValue", token.path, message);
+        report.fault("InvalidParameterValue", root.path_of("NextToken"), message);
     }
-    let mut all = Validated { settings: settings(&root, &mut report), ..Validated::default() };
-    vpcs(&root, &mut report, &mut all);
-    prefix_lists::read(&root, &mut report, &mut all);
-    groups::read(&root, &mut report, &mut all);
-    interfaces::read(&root, &mut report, &mut all);
-    groups::add_defaults(&mut all);
-    interfaces::add_default_groups(&mut all);
-    groups::check_references(&mut report, &mut all);
-    groups::check_quotas(&mut report, &all);
-    bindings::read(&root, &mut report, &mut all, context);
-    if report.faults.errors.is_empty() { Ok((all, report.notices)) } else { Err(report.faults) }
+    all.settings = settings::read(root, report);
+    let described = networks::read(root, report, all);
+    prefix_lists::read(root, report, all);
+    let places = groups::read(root, report, all);
+    interfaces::read(root, report, all);
+    defaults::fill(&described, &places, all);
+    rule_ids::read(root, report, all);
+    references::check(report, all, &places);
+    quotas::check(report, all, &places);
+    bindings::read(root, report, all, context);
+    // The order of rules means nothing (S19): one order makes policies that say the same equal.
+    for group in all.groups.values_mut() {
+        for rules in [&mut group.inbound, &mut group.outbound] {
+            rules.sort_by(|a, b| (a.service, &a.peer).cmp(&(b.service, &b.peer)));
+        }
+    }
 }
 
-/// Keys that mean something here, or that the AWS CLI writes beside those.
-const TOP_LEVEL_KEYS: [&str; 12] = [
-    "SecurityGroups",
-    "SecurityGroupRules",
-    "NetworkInterfaces",
-    "PrefixLists",
-    "PrefixListEntries",
-    "Vpcs",
-    "Subnets",
-    "VpcPeeringConnections",
-    "Bindings",
-    "Settings",
-    "NextToken",
-    "ResponseMetadata",
-];
-
-fn settings(root: &Node<'_>, report: &mut Report) -> Settings {
-    let mut settings = Settings::default();
-    let Some(node) = root.get("Settings") else { return settings };
-    node.known(report, &["Quotas", "StrictRuleDescriptions"]);
-    settings.strict_rule_descriptions = node.flag(report, "StrictRuleDescriptions").unwrap_or(false);
-    match node.get("Quotas") {
-        None => {}
-        Some(quotas) if quotas.value.as_str() == Some("unlimited") => settings.quotas = None,
-        Some(quotas) if quotas.value.is_object() => {
-            quotas.known(report, &["RulesPerSecurityGroup", "SecurityGroupsPerInterface"]);
-            let default = Quotas::default();
-            let mut read = |key, default: usize, most| {
-                quotas.number(report, key, 1..=most).map_or(default, |n| n as usize)
-            };
-            let rules_per_group = read("RulesPerSecurityGroup", default.rules_per_group, 1000);
-            let groups_per_interface = read("SecurityGroupsPerInterface", default.groups_per_interface, 16);
-            if rules_per_group * groups_per_interface > 1000 {
-                let message = format!(
-                    "{rules_per_group} rules times {groups_per_interface} groups are more than the 1000 that an interface may have"
-                );
-                report.fault("InvalidParameterValue", &quotas.path, message);
-            }
-            settings.quotas = Some(Quotas { rules_per_group, groups_per_interface });
-        }
-        Some(quotas) => {
-            report.fault("InvalidParameterValue", quotas.path, "expected \"unlimited\" or an object");
-        }
-    }
-    settings
-}
-
-fn vpcs(root: &Node<'_>, report: &mut Report, all: &mut Validated) {
-    for node in root.list(report, "Vpcs") {
-        let Some(id) = node.required(report, "VpcId") else { continue };
-        let associated = node.list(report, "Ipv6CidrBlockAssociationSet");
-        let ipv6 = associated.iter().any(|a| {
-            let state =
-                a.get("Ipv6CidrBlockState").and_then(|s| s.get("State").and_then(|s| s.value.as_str()));
-            state.is_none_or(|s| s == "associated")
-        });
-        if all.vpcs.insert(id.to_string(), Vpc { ipv6 }).is_some() {
-            report.fault("InvalidParameterValue", node.path, format!("the VPC '{id}' is there twice"));
-        }
-    }
-    for node in root.list(report, "VpcPeeringConnections") {
-        let id = node.required(report, "VpcPeeringConnectionId");
-        let mut end = |key: &str| {
-            let info = node.get(key);
-            if info.is_none() {
-                let message = format!("the request must contain the parameter {key}");
-                report.fault("MissingParameter", format!("{}.{key}", node.path), message);
-            }
-            info?.required(report, "VpcId")
-        };
-        let vpcs = [end("RequesterVpcInfo"), end("AccepterVpcInfo")];
-        let status = node.get("Status").and_then(|s| s.string(report, "Code"));
-        if let (Some(id), [Some(one), Some(other)]) = (id, vpcs) {
-            let vpcs = [one.to_string(), other.to_string()];
-            all.peerings.push(Peering { id: id.to_string(), vpcs, active: status == Some("active") });
-        }
-    }
+fn known(node: &Node<'_, '_>, report: &mut Report, keys: &keys::Keys) {
+    node.known(report, keys.0, keys.1);
 }
 
 /// A CIDR block in EC2's notation: always with a length (S24, S25), of the
 /// family that is wanted. Host bits are cleared, with a notice (D5).
-fn cidr(report: &mut Report, node: &Node<'_>, key: &str, ipv6: bool) -> Option<IpNet> {
+fn cidr(report: &mut Report, node: &Node<'_, '_>, key: &str, ipv6: bool) -> Option<IpNet> {
     let text = node.required(report, key)?;
-    let path = format!("{}.{key}", node.path);
-    let net = text.parse::<IpNet>().ok().filter(|net| matches!(net, IpNet::V6(_)) == ipv6);
-    // The parser takes leading zeros, which others read as octal.
-    let net = net.filter(|net| ipv6 || net.to_string() == text);
+    block(report, text, ipv6, || node.path_of(key))
+}
+
+fn block(report: &mut Report, text: &str, ipv6: bool, path: impl Fn() -> String) -> Option<IpNet> {
+    let net = strict(text).filter(|net| matches!(net, IpNet::V6(_)) == ipv6);
     // IPv4 in IPv6's clothes would never meet a packet.
     let net = net.filter(|net| !matches!(net, IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some()));
     let Some(net) = net else {
-        report.fault("InvalidParameterValue", path, format!("CIDR block {text} is malformed"));
+        report.fault("InvalidParameterValue", path(), format!("CIDR block {text} is malformed"));
         return None;
     };
     let canonical = net.trunc();
     if canonical != net {
-        report.notice(path, format!("{text} has host bits set: it is taken as {canonical}"));
+        report.notice(path(), format!("{text} has host bits set: it is taken as {canonical}"));
     }
     Some(canonical)
+}
+
+/// A block in plain numbers: `010.0.0.0/8` is 8.0.0.0/8 to some programs.
+fn strict(text: &str) -> Option<IpNet> {
+    let (address, length) = text.split_once('/')?;
+    let plain = length == "0" || length.starts_with(|c: char| c.is_ascii_digit() && c != '0');
+    IpNet::new(address.parse().ok()?, length.parse().ok().filter(|_| plain)?).ok()
 }
 
 /// A description or name: at most 255 of EC2's characters. `&` is allowed in
 /// rules only where that is not strict (D1).
 fn is_plain(text: &str, ampersand: bool) -> bool {
-    let allowed =
-        |c: char| c.is_ascii_alphanumeric() || " ._-:/()#,@[]+=;{}!$*".contains(c) || (ampersand && c == '&');
-    text.chars().count() <= 255 && text.chars().all(allowed)
+    let allowed = |b: u8| {
+        b.is_ascii_alphanumeric() || b" ._-:/()#,@[]+=;{}!$*".contains(&b) || (ampersand && b == b'&')
+    };
+    text.len() <= 255 && text.bytes().all(allowed)
+}
+
+/// An id: the prefix, then AWS's hex digits, or other letters, digits and
+/// dashes where people write documents themselves.
+fn is_id(id: &str, prefix: &str) -> bool {
+    let plain = |rest: &str| rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    id.len() <= 64 && id.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && plain(rest))
+}
+
+/// FNV-1a, for ids that must be the same in every version of the switch.
+fn fnv(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

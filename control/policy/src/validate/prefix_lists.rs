@@ -1,67 +1,89 @@
-use super::cidr;
+use ipnet::IpNet;
+
+use super::{block, cidr, is_id, keys, known};
 use crate::model::{PrefixList, Validated};
 use crate::reader::Node;
 use crate::report::Report;
 
 /// Reads `PrefixLists` and, under their ids, `PrefixListEntries` (D6).
-pub(super) fn read(root: &Node<'_>, report: &mut Report, all: &mut Validated) {
+pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated) {
+    let by_id = root.child(report, "PrefixListEntries");
     for node in root.list(report, "PrefixLists") {
+        known(&node, report, &keys::PREFIX_LIST);
         let Some(id) = node.required(report, "PrefixListId") else { continue };
-        if !id.starts_with("pl-") {
+        if !is_id(id, "pl-") {
             let message = format!("The prefix list ID '{id}' is malformed");
-            report.fault("InvalidPrefixListId.Malformed", format!("{}.PrefixListId", node.path), message);
+            report.fault("InvalidPrefixListId.Malformed", node.path_of("PrefixListId"), message);
         }
-        let entries = root.get("PrefixListEntries").map(|e| e.list(report, id)).unwrap_or_default();
-        let family = node.string(report, "AddressFamily");
-        let ipv6 = match family {
+        let listed = by_id.as_ref().map(|e| e.list(report, id)).unwrap_or_default();
+        let ipv6 = match node.string(report, "AddressFamily") {
             Some("IPv6") => true,
             Some("IPv4") => false,
-            // AWS-managed lists are described without: their entries tell.
-            None => entries
+            // `describe-prefix-lists` does not say: the entries tell.
+            None => listed
                 .first()
-                .and_then(|e| e.get("Cidr"))
-                .is_some_and(|c| c.value.as_str().is_some_and(|c| c.contains(':'))),
+                .and_then(|entry| entry.value.get("Cidr"))
+                .or_else(|| node.value.get("Cidrs")?.get(0))
+                .is_some_and(|first| first.as_str().is_some_and(|text| text.contains(':'))),
             Some(other) => {
                 let message = format!("expected IPv4 or IPv6, found {other}");
-                report.fault("InvalidParameterValue", format!("{}.AddressFamily", node.path), message);
+                report.fault("InvalidParameterValue", node.path_of("AddressFamily"), message);
                 continue;
             }
         };
-        let mut list = PrefixList {
+        let mut entries = bare(&node, report, ipv6);
+        for entry in &listed {
+            known(entry, report, &keys::PREFIX_LIST_ENTRY);
+            let description = entry.string(report, "Description").map(String::from);
+            entries.extend(cidr(report, entry, "Cidr", ipv6).map(|net| (net, description)));
+        }
+        let most = node.number(report, "MaxEntries", 1..=1_000_000).and_then(|n| usize::try_from(n).ok());
+        let max_entries = most.unwrap_or(entries.len());
+        let aws_managed = node.string(report, "OwnerId") == Some("AWS");
+        if entries.len() > max_entries && !aws_managed {
+            let message = format!("{} entries are more than its MaxEntries of {max_entries}", entries.len());
+            report.fault("PrefixListMaxEntriesExceeded", node.path(), message);
+        }
+        if entries.is_empty() {
+            report.notice(node.path(), format!("'{id}' has no entries: rules that name it match nothing"));
+        }
+        let list = PrefixList {
             id: id.to_string(),
             name: node.string(report, "PrefixListName").map(String::from),
-            version: node.number(report, "Version", 0..=i64::MAX).map(|v| v as u64),
+            version: node.number(report, "Version", 0..=i64::MAX).and_then(|v| u64::try_from(v).ok()),
             ipv6,
-            max_entries: 0,
-            entries: Vec::with_capacity(entries.len()),
+            aws_managed,
+            max_entries,
+            entries,
         };
-        for entry in &entries {
-            let description = entry.string(report, "Description").map(String::from);
-            if let Some(net) = cidr(report, entry, "Cidr", ipv6) {
-                list.entries.push((net, description));
-            }
-        }
-        let most = node.number(report, "MaxEntries", 1..=1_000_000).map(|n| n as usize);
-        list.max_entries = most.unwrap_or(list.entries.len());
-        if entries.len() > list.max_entries {
-            let message =
-                format!("{} entries are more than its MaxEntries of {}", entries.len(), list.max_entries);
-            report.fault("PrefixListMaxEntriesExceeded", &node.path, message);
-        }
         if all.prefix_lists.insert(id.to_string(), list).is_some() {
-            report.fault(
-                "InvalidParameterValue",
-                node.path,
-                format!("the prefix list '{id}' is there twice"),
-            );
+            let message = format!("the prefix list '{id}' is there twice");
+            report.fault("InvalidParameterValue", node.path(), message);
         }
     }
-    if let Some(entries) = root.get("PrefixListEntries")
-        && let Some(lists) = entries.object(report)
-    {
-        for id in lists.keys().filter(|id| !all.prefix_lists.contains_key(*id)) {
+    let unknown = by_id.iter().filter_map(|e| e.value.as_object().map(|lists| (e, lists)));
+    for (entries, id) in unknown.flat_map(|(e, lists)| lists.keys().map(move |id| (e, id))) {
+        if !all.prefix_lists.contains_key(id) {
             let message = format!("The prefix list ID '{id}' does not exist");
-            report.fault("InvalidPrefixListId.NotFound", format!("{}.{id}", entries.path), message);
+            report.fault("InvalidPrefixListId.NotFound", entries.path_of(id), message);
         }
     }
+}
+
+/// The blocks of `describe-prefix-lists`, which come with the list.
+fn bare(node: &Node<'_, '_>, report: &mut Report, ipv6: bool) -> Vec<(IpNet, Option<String>)> {
+    let Some(list) = node.get("Cidrs") else { return vec![] };
+    let Some(items) = list.value.as_array() else {
+        report.fault("InvalidParameterValue", list.path(), "expected a list");
+        return vec![];
+    };
+    let mut entries = Vec::with_capacity(items.len());
+    for (i, item) in items.iter().enumerate() {
+        let path = || format!("{}[{i}]", list.path());
+        match item.as_str() {
+            Some(text) => entries.extend(block(report, text, ipv6, path).map(|net| (net, None))),
+            None => report.fault("InvalidParameterValue", path(), "expected a string"),
+        }
+    }
+    entries
 }

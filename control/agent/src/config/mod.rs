@@ -1,15 +1,21 @@
 //! Configuration: a TOML file, and flags over it.
 
+mod file;
+mod flags;
+mod timeouts;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use engine::conntrack::Timeouts;
-use engine::time::Ticks;
 use serde::Deserialize;
 use worker::Idle;
+
+use file::File;
+use flags::Flags;
 
 /// Everything the daemon is told.
 #[derive(Clone, Debug)]
@@ -26,7 +32,7 @@ pub struct Config {
     pub connections: usize,
     /// Interfaces a policy may have.
     pub interfaces: usize,
-    /// How long connections are remembered, where an interface does not say.
+    /// How long silent connections are remembered, where no policy says otherwise.
     pub timeouts: Timeouts,
     /// Mbufs in the pool.
     pub mbufs: u32,
@@ -64,188 +70,20 @@ pub struct PortSetting {
     pub name: Option<String>,
 }
 
-/// A DPDK switch that enforces EC2 security groups.
-#[derive(Debug, Parser)]
-#[command(name = "sgswitchd", version, about)]
-struct Flags {
-    /// Configuration file (TOML); flags win over it.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// CPU of each worker [default: EAL's lcores but the main one].
-    #[arg(long, value_name = "CPU,...", value_delimiter = ',')]
-    cores: Vec<usize>,
-    /// Attach a port: DEVICE, or NAME=DEVICE to call it otherwise. A comma after
-    /// the device's name starts its arguments.
-    #[arg(long = "port", value_name = "[NAME=]DEVICE")]
-    ports: Vec<String>,
-    /// What idle workers do.
-    #[arg(long, value_enum)]
-    idle: Option<IdleMode>,
-    /// Connections each worker has room for.
-    #[arg(long, value_name = "N")]
-    connections: Option<usize>,
-    /// Mbufs in the pool.
-    #[arg(long, value_name = "N")]
-    mbufs: Option<u32>,
-    /// The API's Unix socket.
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
-    /// The socket's mode, in octal.
-    #[arg(long, value_name = "MODE")]
-    socket_mode: Option<String>,
-    /// The group whose members may use the socket.
-    #[arg(long, value_name = "GROUP")]
-    socket_group: Option<String>,
-    /// Serve metrics by TCP as well, at this address.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    metrics: Option<SocketAddr>,
-    /// The store of policies.
-    #[arg(long, value_name = "PATH")]
-    store: Option<PathBuf>,
-    /// What is logged: error, warn, info, debug.
-    #[arg(long, value_name = "LEVEL")]
-    log: Option<tracing::Level>,
-    /// Arguments for DPDK's EAL, passed on untouched.
-    #[arg(last = true, value_name = "EAL ARGUMENTS")]
-    eal: Vec<String>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum IdleMode {
+pub(crate) enum IdleMode {
     /// Poll on: least latency, a whole core.
     Spin,
     /// Sleep when there is nothing to do.
     Sleep,
 }
 
-/// The file. Every key may be left out.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct File {
-    eal: EalSection,
-    workers: Workers,
-    pools: Pools,
-    connections: Connections,
-    timeouts: TimeoutSeconds,
-    api: Api,
-    metrics: Metrics,
-    store: Store,
-    log: Option<String>,
-    #[serde(rename = "port")]
-    ports: Vec<PortSetting>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct EalSection {
-    arguments: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Workers {
-    cores: Vec<usize>,
-    idle: Option<IdleMode>,
-    idle_sleep_us: Option<u64>,
-    ring_size: Option<u32>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Pools {
-    mbufs: Option<u32>,
-    mbuf_room: Option<u16>,
-    rx_descriptors: Option<u16>,
-    tx_descriptors: Option<u16>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Connections {
-    per_worker: Option<usize>,
-    interfaces: Option<usize>,
-}
-
-/// Seconds (D18).
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct TimeoutSeconds {
-    tcp_established: Option<u32>,
-    udp: Option<u32>,
-    udp_stream: Option<u32>,
-    other: Option<u32>,
-    syn: Option<u32>,
-    closing: Option<u32>,
-    closed: Option<u32>,
-    icmp: Option<u32>,
-}
-
-impl TimeoutSeconds {
-    /// EC2's ranges where EC2 has one, else from a second to five days.
-    fn checked(&self) -> Result<Timeouts> {
-        let check = |name: &str, given: Option<u32>, default: Ticks, range: std::ops::RangeInclusive<u32>| {
-            let Some(seconds) = given else { return Ok(default) };
-            let (low, high) = (range.start(), range.end());
-            ensure!(
-                range.contains(&seconds),
-                "timeouts.{name}: expected {low} to {high} seconds, found {seconds}"
-            );
-            Ok(Ticks::from_secs(seconds))
-        };
-        let (default, any) = (Timeouts::DEFAULT, 1..=432_000);
-        Ok(Timeouts {
-            tcp_established: check(
-                "tcp_established",
-                self.tcp_established,
-                default.tcp_established,
-                60..=432_000,
-            )?,
-            udp: check("udp", self.udp, default.udp, 30..=60)?,
-            udp_stream: check("udp_stream", self.udp_stream, default.udp_stream, 60..=180)?,
-            other: check("other", self.other, default.other, any.clone())?,
-            syn: check("syn", self.syn, default.syn, any.clone())?,
-            closing: check("closing", self.closing, default.closing, any.clone())?,
-            closed: check("closed", self.closed, default.closed, any.clone())?,
-            icmp: check("icmp", self.icmp, default.icmp, any)?,
-        })
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Api {
-    socket: Option<PathBuf>,
-    mode: Option<String>,
-    group: Option<String>,
-    enforce_timeout_ms: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Metrics {
-    listen: Option<SocketAddr>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Store {
-    path: Option<PathBuf>,
-}
-
 /// Reads the command line and the file it names.
 pub fn load() -> Result<Config> {
     let flags = Flags::parse();
-    let file = match &flags.config {
-        Some(path) => read(path)?,
-        None => File::default(),
-    };
+    let file = flags.config.as_deref().map_or_else(|| Ok(File::default()), File::read)?;
     merge(flags, file)
-}
-
-fn read(path: &Path) -> Result<File> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("{} is not a valid configuration", path.display()))
 }
 
 fn merge(flags: Flags, file: File) -> Result<Config> {
@@ -273,12 +111,15 @@ fn merge(flags: Flags, file: File) -> Result<Config> {
         ports: file.ports.into_iter().chain(flag_ports).collect(),
         idle,
         connections: flags.connections.or(file.connections.per_worker).unwrap_or(1_000_000),
-        interfaces: file.connections.interfaces.unwrap_or(16_384),
-        timeouts: file.timeouts.checked()?,
+        interfaces: flags.interfaces.or(file.connections.interfaces).unwrap_or(16_384),
         mbufs: flags.mbufs.or(file.pools.mbufs).unwrap_or(32_767),
-        mbuf_room: file.pools.mbuf_room.unwrap_or(2048),
-        ring_size: file.workers.ring_size.unwrap_or(4096),
-        descriptors: (file.pools.rx_descriptors.unwrap_or(1024), file.pools.tx_descriptors.unwrap_or(1024)),
+        mbuf_room: flags.mbuf_room.or(file.pools.mbuf_room).unwrap_or(2048),
+        ring_size: flags.ring_size.or(file.workers.ring_size).unwrap_or(4096),
+        descriptors: (
+            flags.rx_descriptors.or(file.pools.rx_descriptors).unwrap_or(1024),
+            flags.tx_descriptors.or(file.pools.tx_descriptors).unwrap_or(1024),
+        ),
+        timeouts: timeouts::read(file.timeouts, &flags.timeouts)?,
         enforce_timeout: Duration::from_millis(file.api.enforce_timeout_ms.unwrap_or(5000)),
         socket: flags.socket.or(file.api.socket).unwrap_or_else(|| "/run/sgswitch/sgswitchd.sock".into()),
         socket_mode,
@@ -291,6 +132,7 @@ fn merge(flags: Flags, file: File) -> Result<Config> {
     ensure!((1..=1 << 20).contains(&config.interfaces), "interfaces: expected 1 to {}", 1 << 20);
     ensure!(config.mbufs >= 64, "mbufs: expected 64 or more");
     ensure!((32..=1 << 20).contains(&config.ring_size), "ring_size: expected 32 to {}", 1 << 20);
+    ensure!(config.descriptors.0 > 0 && config.descriptors.1 > 0, "descriptors: expected 1 or more");
     ensure!((512..=16_384).contains(&config.mbuf_room), "mbuf_room: expected 512 to 16384 bytes");
     Ok(config)
 }
@@ -335,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_documented_file_says_the_defaults() {
-        let documented = format!("{:?}", load(&[], include_str!("../../../docs/sgswitchd.toml")).unwrap());
+        let documented = format!("{:?}", load(&[], include_str!("../../../../docs/sgswitchd.toml")).unwrap());
         assert_eq!(documented, format!("{:?}", load(&[], "").unwrap()));
     }
 
@@ -360,8 +202,11 @@ mod tests {
             (vec![], "[workers]\ncolour = 1", "colour"),
             (vec!["--connections", "0"], "", "connections"),
             (vec!["--mbufs", "1"], "", "mbufs"),
-            (vec![], "[timeouts]\nudp = 61", "30 to 60 seconds"),
-            (vec![], "[timeouts]\nother = 0", "timeouts.other"),
+            (vec!["--timeout", "upd=3"], "", "expected one of tcp_established, udp"),
+            (vec![], "[timeouts]\nupd = 3", "expected one of tcp_established, udp"),
+            (vec!["--timeout", "udp"], "", "NAME=SECONDS"),
+            (vec!["--timeout", "udp=0"], "", "1 to 432000"),
+            (vec!["--rx-descriptors", "0"], "", "descriptors"),
         ] {
             let error = format!("{:#}", load(&flags, file).unwrap_err());
             assert!(error.contains(word), "{error}");

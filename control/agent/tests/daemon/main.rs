@@ -1,0 +1,10 @@
+//! The real daemon, spoken to over its sockets.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bounds;
+mod policy;
+mod refusals;
+mod start;
+mod talk;

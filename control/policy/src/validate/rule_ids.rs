@@ -1,0 +1,110 @@
+use std::collections::{HashMap, HashSet};
+
+use super::groups::{NO_SOURCE, TWO_SOURCES, description, group_id, in_words, service};
+use super::{cidr, fnv, is_id, keys, known};
+use crate::model::{Peer, Rule, RuleService, SecurityGroup, Validated};
+use crate::reader::Node;
+use crate::report::Report;
+
+/// Takes ids and descriptions from `SecurityGroupRules`, each of which must be
+/// a rule of its group, and makes ids for rules that have none.
+pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated) {
+    let items = root.list(report, "SecurityGroupRules");
+    if !items.is_empty() {
+        let strict = all.settings.strict_rule_descriptions;
+        name_rules(&items, report, &mut all.groups.values_mut().collect::<Vec<_>>(), strict);
+    }
+    for group in all.groups.values_mut() {
+        make_ids(group);
+    }
+}
+
+/// What tells a rule of a group from the others.
+type Properties = (bool, RuleService, Peer);
+
+fn name_rules(items: &[Node<'_, '_>], report: &mut Report, groups: &mut [&mut SecurityGroup], strict: bool) {
+    let mut rules: HashMap<String, HashMap<Properties, &mut Rule>> = HashMap::new();
+    for group in groups {
+        let SecurityGroup { id, inbound, outbound, .. } = &mut **group;
+        let inbound = inbound.iter_mut().map(|r| ((false, r.service, r.peer.clone()), r));
+        let outbound = outbound.iter_mut().map(|r| ((true, r.service, r.peer.clone()), r));
+        rules.insert(id.clone(), inbound.chain(outbound).collect());
+    }
+    let mut seen = HashSet::new();
+    for node in items {
+        known(node, report, &keys::RULE);
+        let id = node.required(report, "SecurityGroupRuleId");
+        if let Some(id) = id.filter(|id| !is_id(id, "sgr-")) {
+            let message = format!("The security group rule ID '{id}' is malformed");
+            report.fault(
+                "InvalidSecurityGroupRuleId.Malformed",
+                node.path_of("SecurityGroupRuleId"),
+                message,
+            );
+        }
+        let group = group_id(report, node, "GroupId");
+        let egress = node.flag(report, "IsEgress");
+        if !node.has("IsEgress") {
+            node.missing(report, "IsEgress");
+        }
+        let (service, peer) = (service(report, node), peer(report, node));
+        let description = description(report, node, strict);
+        let (Some(id), Some(group), Some(egress)) = (id, group, egress) else { continue };
+        let (Some(service), Some(peer)) = (service, peer) else { continue };
+        if !seen.insert(id) {
+            report.fault("InvalidParameterValue", node.path(), format!("the rule '{id}' is there twice"));
+        }
+        let Some(group_rules) = rules.get_mut(group) else {
+            let message = format!("The security group '{group}' does not exist");
+            report.fault("InvalidGroup.NotFound", node.path_of("GroupId"), message);
+            continue;
+        };
+        match group_rules.remove(&(egress, service, peer.clone())) {
+            Some(rule) => {
+                rule.id = id.to_string();
+                if let Some(text) = description {
+                    rule.description = Some(text.to_string());
+                }
+            }
+            None => {
+                let words = in_words(&service, &peer);
+                let message = format!("'{group}' has no rule \"{words}\" that is not named already");
+                report.fault("InvalidPermission.NotFound", node.path(), message);
+            }
+        }
+    }
+}
+
+/// From or to whom the rule is, by the one of four keys that is there.
+fn peer(report: &mut Report, node: &Node<'_, '_>) -> Option<Peer> {
+    let keys = ["CidrIpv4", "CidrIpv6", "PrefixListId", "ReferencedGroupInfo"];
+    let mut given = keys.into_iter().filter(|key| node.has(key));
+    let Some(key) = given.next() else {
+        report.fault("MissingParameter", node.path(), NO_SOURCE);
+        return None;
+    };
+    if given.next().is_some() {
+        report.fault("InvalidParameterCombination", node.path(), TWO_SOURCES);
+        return None;
+    }
+    match key {
+        "CidrIpv4" => cidr(report, node, key, false).map(Peer::Cidr),
+        "CidrIpv6" => cidr(report, node, key, true).map(Peer::Cidr),
+        "PrefixListId" => node.string(report, key).map(|id| Peer::PrefixList(id.to_string())),
+        _ => {
+            let info = node.child(report, key)?;
+            group_id(report, &info, "GroupId").map(|id| Peer::Group { id: id.to_string(), stale: false })
+        }
+    }
+}
+
+/// Makes ids from what rules are, so that the same rule has the same id after a restart.
+fn make_ids(group: &mut SecurityGroup) {
+    let SecurityGroup { id, inbound, outbound, .. } = group;
+    for (direction, rules) in [("in", inbound), ("out", outbound)] {
+        for rule in rules.iter_mut().filter(|r| r.id.is_empty()) {
+            let words = in_words(&rule.service, &rule.peer);
+            rule.id = format!("sgr-0{:016x}", fnv(&format!("{id} {direction} {words}")));
+        }
+    }
+}
