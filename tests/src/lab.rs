@@ -107,6 +107,15 @@ impl Instance {
         (talk.answer() == "open").then_some(talk)
     }
 
+    /// TCP segments that its stack has sent again.
+    pub fn retransmissions(&self) -> u64 {
+        let text = run(&format!("ip netns exec {} cat /proc/net/snmp", self.netns));
+        let mut tcp = text.lines().filter_map(|l| l.strip_prefix("Tcp: ")).map(str::split_whitespace);
+        let (names, values) = (tcp.next().expect("names"), tcp.next().expect("values"));
+        let found = names.zip(values).find(|(name, _)| *name == "RetransSegs");
+        found.and_then(|(_, value)| value.parse().ok()).expect("RFC 4022's counter")
+    }
+
     /// Whether a ping of this address is answered.
     pub fn ping(&self, address: &str) -> bool {
         try_run(&format!("ip netns exec {} ping -n -c 1 -W 1 {address}", self.netns))

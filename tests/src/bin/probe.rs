@@ -36,9 +36,11 @@ fn run(words: &[&str]) -> Result<()> {
         ["talk", "tcp", host, port] => talk_tcp(address(host, port)?),
         ["talk", "udp", host, port] => talk_udp(address(host, port)?),
         ["transfer-server", port] => transfer_server(number(port)?),
-        ["transfer", direction @ ("up" | "down"), host, port, bytes] => {
-            transfer(*direction == "up", address(host, port)?, number(bytes)?)
+        ["transfer", "up", host, port, bytes] => send(address(host, port)?, number(bytes)?, Duration::ZERO),
+        ["transfer", "trickle", host, port, bytes] => {
+            send(address(host, port)?, number(bytes)?, Duration::from_millis(1))
         }
+        ["transfer", "down", host, port, bytes] => receive(address(host, port)?, number(bytes)?),
         ["raw", frames @ ..] => raw(frames),
         _ => Err(Error::other("these words are not known")),
     }
@@ -178,15 +180,17 @@ impl Stream {
     }
 }
 
-fn send_stream(stream: &mut TcpStream, mut left: u64) -> Result<()> {
+fn send_stream(stream: &mut TcpStream, mut left: u64, pause: Duration) -> Result<()> {
     let mut source = Stream::new();
-    let mut block = [0; 65536];
+    // With pauses in between, so little that no queue on the way fills up.
+    let mut block = vec![0; if pause.is_zero() { 65536 } else { 8192 }];
     while left > 0 {
-        let n = left.min(65536) as usize;
+        let n = left.min(block.len() as u64) as usize;
         source.fill(&mut block[..n]);
         source.add(&block[..n]);
         stream.write_all(&block[..n])?;
         left -= n as u64;
+        std::thread::sleep(pause);
     }
     stream.write_all(&source.1.to_le_bytes())
 }
@@ -225,21 +229,27 @@ fn transfer_server(port: u16) -> Result<()> {
                 receive_stream(&mut stream, length)?;
                 stream.write_all(b"k")?;
             }
-            _ => send_stream(&mut stream, length)?,
+            _ => send_stream(&mut stream, length, Duration::ZERO)?,
         }
     }
     Ok(())
 }
 
-fn transfer(up: bool, to: SocketAddr, bytes: u64) -> Result<()> {
+fn open_transfer(up: bool, to: SocketAddr, bytes: u64) -> Result<TcpStream> {
     let mut stream = connect(to)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     stream.write_all(&[u8::from(up)])?;
     stream.write_all(&bytes.to_le_bytes())?;
-    if !up {
-        return receive_stream(&mut stream, bytes);
-    }
-    send_stream(&mut stream, bytes)?;
+    Ok(stream)
+}
+
+fn receive(from: SocketAddr, bytes: u64) -> Result<()> {
+    receive_stream(&mut open_transfer(false, from, bytes)?, bytes)
+}
+
+fn send(to: SocketAddr, bytes: u64, pause: Duration) -> Result<()> {
+    let mut stream = open_transfer(true, to, bytes)?;
+    send_stream(&mut stream, bytes, pause)?;
     let mut done = [0; 1];
     stream.read_exact(&mut done)
 }
