@@ -118,7 +118,12 @@ impl Instance {
 
     /// Whether a ping of this address is answered.
     pub fn ping(&self, address: &str) -> bool {
-        try_run(&format!("ip netns exec {} ping -n -c 1 -W 1 {address}", self.netns))
+        self.large_ping(address, 56)
+    }
+
+    /// The same with so many bytes, in pieces if they are more than fit a frame.
+    pub fn large_ping(&self, address: &str, bytes: u16) -> bool {
+        try_run(&format!("ip netns exec {} ping -n -c 1 -W 1 -s {bytes} {address}", self.netns))
     }
 }
 

@@ -119,6 +119,30 @@ impl Mbuf {
         self.raw_mut().port = port;
     }
 
+    /// What [`Mbuf::set_note`] has noted; anything, where nothing was since the
+    /// packet was received.
+    #[inline]
+    pub fn note(&self) -> u64 {
+        // SAFETY: every bit pattern is a number, and both fields are of plain numbers.
+        let (low, high) = unsafe {
+            let fdir = self.raw().__bindgen_anon_2.hash.fdir;
+            (fdir.__bindgen_anon_1.lo, fdir.hi)
+        };
+        u64::from(high) << 32 | u64::from(low)
+    }
+
+    /// Notes a number beside the packet, to tell who takes it off a ring. It
+    /// stands where drivers put the hash of what they received.
+    #[inline]
+    pub fn set_note(&mut self, note: u64) {
+        // SAFETY: plain numbers, whichever field of the unions is meant.
+        unsafe {
+            let fdir = &mut self.raw_mut().__bindgen_anon_2.hash.fdir;
+            fdir.__bindgen_anon_1.lo = note as u32;
+            fdir.hi = (note >> 32) as u32;
+        }
+    }
+
     /// Asks the cache for the first line of its data.
     #[inline]
     pub fn prefetch(&self) {

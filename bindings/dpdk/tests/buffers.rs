@@ -166,6 +166,16 @@ fn a_ring_carries_packets_from_thread_to_thread_in_order() {
 }
 
 #[test]
+fn a_note_stays_beside_its_packet() {
+    let pool = pool(255);
+    let mut mbuf = Mbuf::from_bytes(&pool, b"bytes").unwrap();
+    for note in [0, u64::MAX, 0x0123_4567_89ab_cdef] {
+        mbuf.set_note(note);
+        assert_eq!((mbuf.note(), mbuf.data()), (note, &b"bytes"[..]));
+    }
+}
+
+#[test]
 fn threads_register_and_leave_more_often_than_there_are_numbers() {
     let pool = pool(2048);
     for _ in 0..200 {

@@ -8,6 +8,7 @@ pub mod arch;
 pub mod conntrack;
 pub mod flow;
 pub mod forward;
+pub mod fragment;
 pub mod ids;
 pub mod packet;
 pub mod pipeline;

@@ -38,8 +38,12 @@ drop_reasons! {
     MartianAddress = "martian_address";
     /// Neither IPv4, IPv6 nor ARP.
     UnknownEtherType = "unknown_ethertype";
-    /// A fragment whose flow cannot be told: fragments are not yet judged with their first.
-    Fragment = "fragment";
+    /// A first fragment without the whole header that its packet is judged by (RFC 1858, RFC 7112).
+    FragmentTiny = "fragment_tiny";
+    /// A fragment that overlaps another of its packet, or its end (RFC 5722).
+    FragmentOverlap = "fragment_overlap";
+    /// A later fragment whose first did not come in time, or did not pass (D27).
+    FragmentOrphan = "fragment_orphan";
 
     // Who sent it.
     /// The port is bound to no interface and is no uplink.
@@ -82,6 +86,8 @@ drop_reasons! {
     // What there was no room for.
     /// A connection must be tracked and the table is full.
     ConntrackFull = "conntrack_full";
+    /// A fragment, with as many of its sender's waiting for their first as may.
+    FragmentFull = "fragment_full";
     /// The ring to the worker that owns the flow is full.
     HandOverFull = "hand_over_full";
     /// The transmit queue took no more.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use dpdk::{BURST, Burst, Mbuf, Mempool};
 use engine::forward::{Delivery, VlanEdit};
+use engine::fragment::{FragmentOf, WAITING};
 use engine::ids::{InterfaceId, PortIndex};
 use engine::packet::Frame;
 use engine::pipeline::{Arrival, Counters, Outcome, Outcomes, Pipeline};
@@ -54,6 +55,8 @@ pub(crate) struct Egress {
     /// By worker: packets to be judged there, and judged ones for its queues.
     pub steered: Vec<Outbox>,
     pub relayed: Vec<Outbox>,
+    /// Fragments that wait for their first, by the place that the pipeline gave them.
+    pub waiting: Box<[Option<Mbuf>]>,
 }
 
 impl Worker {
@@ -138,6 +141,7 @@ impl Worker {
         let mut watch = Stopwatch::start(&self.statistics);
         let now = self.ticks.at(dpdk::cycles());
         self.pipeline.housekeep(now);
+        self.egress.free_discarded(&mut self.pipeline);
         self.mailbox.work(self.pipeline.table(), now);
         let table = self.pipeline.table();
         let seen = table.statistics();
@@ -158,6 +162,7 @@ impl Worker {
 }
 
 /// Where a burst comes from and what it is judged by.
+#[derive(Clone, Copy)]
 struct Source<'a> {
     /// `None`: from another worker, each packet with its port noted in it.
     port: Option<PortIndex>,
@@ -165,7 +170,8 @@ struct Source<'a> {
     snapshot: &'a Snapshot,
 }
 
-/// Judges a burst and sorts it to where its packets go.
+/// Judges a burst and sorts it to where its packets go; then the fragments that
+/// have waited for one of them.
 #[expect(clippy::too_many_arguments, reason = "parts of the worker that are borrowed apart")]
 fn judge(
     pipeline: &mut Pipeline,
@@ -180,40 +186,61 @@ fn judge(
     burst.iter().for_each(Mbuf::prefetch);
     let arrival = |packet| -> Arrival<'_> {
         let packet: &Mbuf = packet;
+        let steered = from.port.is_none();
         Arrival {
             frame: Frame { head: packet.data(), length: packet.total_len() },
             port: from.port.unwrap_or(PortIndex(packet.port())),
-            steered: from.port.is_none(),
+            steered,
+            of: if steered { FragmentOf::from_bits(packet.note()) } else { None },
         }
     };
     let arrivals: ArrayVec<Arrival<'_>, BURST> = burst.iter().map(arrival).collect();
     pipeline.run(from.snapshot, from.now, &arrivals, watch, outcomes);
     drop(arrivals);
     let packets = burst.len();
-    for (index, mut packet) in burst.drain().enumerate() {
-        match outcomes.get(index) {
-            Outcome::Drop(_) => drop(packet),
-            Outcome::HandOver(owner) => {
-                if let Some(port) = from.port {
-                    packet.set_port(port.0);
-                }
-                egress.steer(peers, usize::from(owner.0), packet);
-            }
-            Outcome::Send(delivery) => egress.send(ports, peers, *delivery, packet),
-            Outcome::Flood(places) => {
-                let (last, others) =
-                    outcomes.deliveries()[places.clone()].split_last().expect("a flood has places");
-                for delivery in others {
-                    match packet.copy(&egress.pool) {
-                        Some(copy) => egress.send(ports, peers, *delivery, copy),
-                        None => egress.counters.dropped(DropReason::NoBuffer, delivery.receiver),
-                    }
-                }
-                egress.send(ports, peers, *last, packet);
+    egress.sort(ports, peers, burst, from.port, outcomes);
+    watch.lap(WorkerStage::Transmit, packets);
+    if pipeline.is_waiting_over() {
+        judge_released(pipeline, egress, ports, peers, burst, from, outcomes, watch);
+    }
+}
+
+/// Judges the fragments whose first has come, in the order in which they came,
+/// and frees those that have waited too long.
+#[cold]
+#[expect(clippy::too_many_arguments, reason = "parts of the worker that are borrowed apart")]
+fn judge_released(
+    pipeline: &mut Pipeline,
+    egress: &mut Egress,
+    ports: &mut [Way],
+    peers: &mut [Option<Peer>],
+    burst: &mut Burst,
+    from: Source<'_>,
+    outcomes: &mut Outcomes,
+    watch: &mut Stopwatch<'_>,
+) {
+    let released: ArrayVec<_, WAITING> = pipeline.released().collect();
+    for chunk in released.chunks(BURST) {
+        let mut tellings = ArrayVec::<FragmentOf, BURST>::new();
+        for (slot, of) in chunk {
+            if let Some(packet) = egress.waiting[usize::from(slot.0)].take()
+                && burst.push(packet).is_ok()
+            {
+                tellings.push(*of);
             }
         }
+        let arrival = |(packet, of)| -> Arrival<'_> {
+            let packet: &Mbuf = packet;
+            let frame = Frame { head: packet.data(), length: packet.total_len() };
+            Arrival { frame, port: PortIndex(packet.port()), steered: false, of: Some(of) }
+        };
+        let arrivals: ArrayVec<Arrival<'_>, BURST> = burst.iter().zip(tellings).map(arrival).collect();
+        pipeline.run(from.snapshot, from.now, &arrivals, watch, outcomes);
+        drop(arrivals);
+        egress.sort(ports, peers, burst, None, outcomes);
+        watch.lap(WorkerStage::Transmit, chunk.len());
     }
-    watch.lap(WorkerStage::Transmit, packets);
+    egress.free_discarded(pipeline);
 }
 
 impl Egress {
@@ -226,7 +253,58 @@ impl Egress {
     ) -> Egress {
         let boxes = |n| std::iter::repeat_with(Outbox::default).take(n).collect();
         let (ports, steered, relayed) = (boxes(ports), boxes(workers), boxes(workers));
-        Egress { pool, counters, statistics, ports, steered, relayed }
+        let waiting = std::iter::repeat_with(|| None).take(WAITING).collect();
+        Egress { pool, counters, statistics, ports, steered, relayed, waiting }
+    }
+
+    /// Sends each packet of a burst where it goes. `port` is where all of them
+    /// came in; `None`: as noted in each.
+    fn sort(
+        &mut self,
+        ports: &mut [Way],
+        peers: &mut [Option<Peer>],
+        burst: &mut Burst,
+        port: Option<PortIndex>,
+        outcomes: &Outcomes,
+    ) {
+        for (index, mut packet) in burst.drain().enumerate() {
+            match outcomes.get(index) {
+                Outcome::Drop(_) => drop(packet),
+                Outcome::HandOver { to, of } => {
+                    if let Some(port) = port {
+                        packet.set_port(port.0);
+                    }
+                    packet.set_note(of.map_or(0, FragmentOf::to_bits));
+                    self.steer(peers, usize::from(to.0), packet);
+                }
+                Outcome::Wait(slot) => {
+                    if let Some(port) = port {
+                        packet.set_port(port.0);
+                    }
+                    self.waiting[usize::from(slot.0)] = Some(packet);
+                }
+                Outcome::Send(delivery) => self.send(ports, peers, *delivery, packet),
+                Outcome::Flood(places) => {
+                    let (last, others) =
+                        outcomes.deliveries()[places.clone()].split_last().expect("a flood has places");
+                    for delivery in others {
+                        match packet.copy(&self.pool) {
+                            Some(copy) => self.send(ports, peers, *delivery, copy),
+                            None => self.counters.dropped(DropReason::NoBuffer, delivery.receiver),
+                        }
+                    }
+                    self.send(ports, peers, *last, packet);
+                }
+            }
+        }
+    }
+
+    /// Frees the fragments that have waited too long.
+    fn free_discarded(&mut self, pipeline: &mut Pipeline) {
+        for slot in pipeline.discarded() {
+            self.waiting[usize::from(slot.0)] = None;
+        }
+        pipeline.reuse();
     }
 
     /// To the worker that owns the packet's flow.

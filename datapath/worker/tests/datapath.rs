@@ -229,6 +229,52 @@ fn two_workers_share_what_arrives_at_one_queue() {
     assert!(rounds.values().all(|seen| *seen == [0, 1, 2]));
 }
 
+/// A datagram of each flow in three pieces, the last first; every fourth to a
+/// port that is closed.
+fn datagrams_in_pieces(flows: u16) -> Vec<Vec<u8>> {
+    let pieces = |n: u16| {
+        let port: u16 = if n % 4 == 3 { 54 } else { 53 };
+        let head = [1000 + n, port, 64, 0].map(u16::to_be_bytes).concat();
+        let datagram = [&head[..], &[n as u8; 56]].concat();
+        // Many addresses, so that pieces meet at either worker.
+        let (src, dst) = (ip(&format!("10.0.{}.1", n % 16)), ip("10.1.0.1"));
+        [(48usize, 64usize), (0, 24), (24, 48)].map(|(start, stop)| {
+            let data = datagram[start..stop].to_vec();
+            Packet::new(src, dst, 17, data).fragment(n.into(), start as u16, stop < 64).frame(mac(1), mac(2))
+        })
+    };
+    (0..flows).flat_map(pieces).collect()
+}
+
+#[test]
+fn d27_pieces_follow_their_first_from_worker_to_worker() {
+    let (_guard, eal) = alone();
+    // The last one's first never comes.
+    let mut frames = datagrams_in_pieces(41);
+    frames.truncate(121);
+    let Run { datapath, pool, output, _input } = run(&eal, 2, &frames, snapshot(1, true));
+    wait_until("all are settled but the one that waits", || {
+        sum(&datapath, |s| s.transmitted.get()) + drops(&datapath, DropReason::OutboundDenied) == 120
+    });
+    assert_eq!(drops(&datapath, DropReason::OutboundDenied), 30);
+    assert!(sum(&datapath, |s| s.handed_over.get()) > 30);
+    wait_until("connections are told", || sum(&datapath, |s| s.connections.get()) == 30);
+    datapath.stop();
+    assert_eq!(pool.in_use(), 0, "what waits is freed with its worker");
+    let mut packets = std::collections::HashMap::new();
+    for frame in Capture::read(&output.0) {
+        let offset = u16::from_be_bytes([frame[20], frame[21]]) & 0x1fff;
+        let seen: &mut Vec<u16> = packets.entry((frame[18], frame[19])).or_default();
+        seen.push(offset * 8);
+    }
+    assert_eq!(packets.len(), 30);
+    for seen in packets.values_mut() {
+        assert_eq!(seen[0], 0, "the first in front");
+        seen.sort_unstable();
+        assert_eq!(*seen, [0, 24, 48]);
+    }
+}
+
 #[test]
 fn without_a_policy_nothing_passes_and_a_push_opens() {
     let (_guard, eal) = alone();

@@ -109,8 +109,9 @@ impl Entry {
                 let event = self.hear(side, tcp)?;
                 (tcp::next(self.state, who, event), event.announces_end())
             }
-            // An error about the connection is not of it (D17).
-            Transport::Error(_) => return Ok(()),
+            // An error about the connection is not of it (D17); a later fragment
+            // has no header to say anything by.
+            Transport::Error(_) | Transport::Fragment(_) => return Ok(()),
             _ => (next_without_tcp(self.state, who), false),
         };
         if who == Who::Responder && self.flags & REPLIED == 0 {

@@ -32,6 +32,12 @@ impl<'a> Frame<'a> {
         Ok(Frame { head: self.head.get(count as usize..).unwrap_or_default(), length })
     }
 
+    /// Whether no byte of it lies in a later segment.
+    #[inline]
+    pub(super) fn is_at_hand(self) -> bool {
+        self.head.len() as u64 == u64::from(self.length)
+    }
+
     /// The first `length` bytes: what a header's length field says it holds.
     #[inline]
     pub(super) fn limit(self, length: u32) -> Result<Frame<'a>, DropReason> {

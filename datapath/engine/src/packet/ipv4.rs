@@ -35,7 +35,8 @@ pub(super) fn parse_plain(frame: Frame<'_>) -> Option<Ip> {
 }
 
 /// Reads an IPv4 packet that begins where `frame` does and may end before it.
-pub(super) fn parse(frame: Frame<'_>) -> Result<Ip, DropReason> {
+/// With `open_first`, a first fragment is told by the header it brings.
+pub(super) fn parse(frame: Frame<'_>, open_first: bool) -> Result<Ip, DropReason> {
     let header: &[u8; HEADER as usize] = frame.header()?;
     let header_length = header_length(header).ok_or(DropReason::MalformedHeader)?;
     let total = u32::from(be16(header, 2));
@@ -54,14 +55,21 @@ pub(super) fn parse(frame: Frame<'_>) -> Result<Ip, DropReason> {
     let (src, dst) = (Addr::v4(be32(header, 12)), Addr::v4(be32(header, 16)));
     let protocol = header[9];
     let fragment = be16(header, 6) & (MORE_FRAGMENTS | OFFSET);
-    let transport = if fragment != 0 {
+    let above = || match protocol {
+        protocol::ICMP => icmp::parse_v4(rest, dst),
+        _ => transport::parse(protocol, rest, fragment == 0),
+    };
+    let transport = if fragment == 0 {
+        above()?
+    } else {
         let more = fragment & MORE_FRAGMENTS != 0;
         let offset = u32::from(fragment & OFFSET) * 8;
-        Transport::Fragment(Fragment::new(be16(header, 4).into(), offset, more, rest.length)?)
-    } else if protocol == protocol::ICMP {
-        icmp::parse_v4(rest, dst)?
-    } else {
-        transport::parse(protocol, rest)?
+        let piece = Fragment::new(be16(header, 4).into(), offset, more, rest.length)?;
+        match offset {
+            0 if open_first => above()?,
+            0 => Transport::Fragment(piece.first(rest, above())?),
+            _ => Transport::Fragment(piece),
+        }
     };
     let ip = Ip { src, dst, protocol, hop_limit: header[8], transport };
     address::check(&ip)?;

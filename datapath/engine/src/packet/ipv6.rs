@@ -15,7 +15,7 @@ const MAX_EXTENSIONS: usize = 8;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+const FRAGMENT: u8 = protocol::IPV6_FRAGMENT;
 const DESTINATION_OPTIONS: u8 = 60;
 
 /// Reads a plain packet: TCP or UDP, no extension headers, nothing wrong.
@@ -37,7 +37,8 @@ pub(super) fn parse_plain(frame: Frame<'_>) -> Option<Ip> {
 }
 
 /// Reads an IPv6 packet that begins where `frame` does and may end before it.
-pub(super) fn parse(frame: Frame<'_>) -> Result<Ip, DropReason> {
+/// With `open_first`, a first fragment is told by the headers it brings.
+pub(super) fn parse(frame: Frame<'_>, open_first: bool) -> Result<Ip, DropReason> {
     let header: &[u8; HEADER] = frame.header()?;
     if header[0] >> 4 != 6 {
         return Err(DropReason::MalformedHeader);
@@ -48,16 +49,25 @@ pub(super) fn parse(frame: Frame<'_>) -> Result<Ip, DropReason> {
     }
     // A jumbogram's length of 0 (RFC 2675) leaves no room for its option.
     let body = frame.skip(HEADER as u32)?.limit(be16(header, 4).into())?;
-    let Carried { protocol, rest, fragment } = walk(header[6], body, false)?;
-    let transport = match fragment {
-        Some(Fragmentation { id, offset, more }) if offset != 0 || more => {
-            Transport::Fragment(Fragment::new(id, offset, more, rest.length)?)
-        }
-        _ if protocol == protocol::ICMPV6 => {
+    let Carried { protocol, rest, fragment } = walk(header[6], body)?;
+    let pieces = fragment.as_ref().filter(|fragment| fragment.offset != 0 || fragment.more);
+    let above = || match protocol {
+        protocol::ICMPV6 => {
             let envelope = Envelope { src, dst, hop_limit: header[7], fragment: fragment.is_some() };
-            icmp::parse_v6(rest, envelope)?
+            icmp::parse_v6(rest, envelope)
         }
-        _ => transport::parse(protocol, rest)?,
+        _ => transport::parse(protocol, rest, pieces.is_none()),
+    };
+    let transport = match pieces {
+        None => above()?,
+        Some(&Fragmentation { id, offset, more, data }) => {
+            let piece = Fragment::new(id, offset, more, data)?;
+            match offset {
+                0 if open_first => above()?,
+                0 => Transport::Fragment(piece.first(rest, above())?),
+                _ => Transport::Fragment(piece),
+            }
+        }
     };
     let ip = Ip { src, dst, protocol, hop_limit: header[7], transport };
     address::check(&ip)?;
@@ -67,7 +77,7 @@ pub(super) fn parse(frame: Frame<'_>) -> Result<Ip, DropReason> {
 /// What the extension headers lead to.
 struct Carried<'a> {
     /// The first header that is not skipped: a transport, AH, ESP, "no next
-    /// header", or what follows the fragment header of a true fragment.
+    /// header", or what the fragment header of a later fragment names.
     protocol: u8,
     /// What lies behind the last header skipped.
     rest: Frame<'a>,
@@ -77,24 +87,46 @@ struct Carried<'a> {
 }
 
 /// The fields of a fragment header.
+#[derive(Clone, Copy)]
 struct Fragmentation {
     id: u32,
     offset: u32,
     more: bool,
+    /// Bytes behind the fragment header.
+    data: u32,
 }
 
 /// Walks the extension headers: the hop-by-hop options only at the beginning
 /// (RFC 8200, 4.3), no second fragment header, no type 0 routing header with
 /// segments left (RFC 5095), at most [`MAX_EXTENSIONS`] in all. It stops at a
-/// true fragment, for what follows belongs to the packet that is in pieces;
-/// with `into_first` it goes on into a first fragment, where that one begins.
+/// later fragment, for what follows is data of the packet that is in pieces,
+/// and goes on into a first one, where that packet begins.
 #[inline]
-fn walk(next: u8, body: Frame<'_>, into_first: bool) -> Result<Carried<'_>, DropReason> {
+fn walk(next: u8, body: Frame<'_>) -> Result<Carried<'_>, DropReason> {
     let mut carried = Carried { protocol: next, rest: body, fragment: None };
     for position in 0..=MAX_EXTENSIONS {
-        let rest = carried.rest;
-        match carried.protocol {
-            HOP_BY_HOP if position == 0 => {}
+        match carried.step(position == 0) {
+            Ok(true) => {}
+            Ok(false) => return Ok(carried),
+            // The headers go on in a later fragment (RFC 7112).
+            Err(DropReason::Truncated)
+                if carried.fragment.is_some_and(|fragment| fragment.more) && carried.rest.is_at_hand() =>
+            {
+                return Err(DropReason::FragmentTiny);
+            }
+            Err(reason) => return Err(reason),
+        }
+    }
+    Err(DropReason::ExtensionHeaders)
+}
+
+impl Carried<'_> {
+    /// Skips a header; false if this is where the walk ends.
+    #[inline]
+    fn step(&mut self, at_the_beginning: bool) -> Result<bool, DropReason> {
+        let rest = self.rest;
+        match self.protocol {
+            HOP_BY_HOP if at_the_beginning => {}
             DESTINATION_OPTIONS => {}
             ROUTING => {
                 let &[_, _, routing_type, segments_left] = rest.header()?;
@@ -102,27 +134,23 @@ fn walk(next: u8, body: Frame<'_>, into_first: bool) -> Result<Carried<'_>, Drop
                     return Err(DropReason::ExtensionHeaders);
                 }
             }
-            FRAGMENT if carried.fragment.is_none() => {
+            FRAGMENT if self.fragment.is_none() => {
                 let header: &[u8; 8] = rest.header()?;
                 let (offset, more) = (u32::from(be16(header, 2) & !7), header[3] & 1 != 0);
-                carried = Carried {
-                    protocol: header[0],
-                    rest: rest.skip(8)?,
-                    fragment: Some(Fragmentation { id: be32(header, 4), offset, more }),
-                };
-                if offset != 0 || (more && !into_first) {
-                    return Ok(carried);
-                }
-                continue;
+                self.rest = rest.skip(8)?;
+                self.protocol = header[0];
+                self.fragment =
+                    Some(Fragmentation { id: be32(header, 4), offset, more, data: self.rest.length });
+                return Ok(offset == 0);
             }
             HOP_BY_HOP | FRAGMENT => return Err(DropReason::ExtensionHeaders),
-            _ => return Ok(carried),
+            _ => return Ok(false),
         }
         let &[next, length] = rest.header()?;
-        carried.protocol = next;
-        carried.rest = rest.skip((u32::from(length) + 1) * 8)?;
+        let rest = rest.skip((u32::from(length) + 1) * 8)?;
+        (self.protocol, self.rest) = (next, rest);
+        Ok(true)
     }
-    Err(DropReason::ExtensionHeaders)
 }
 
 /// Source, destination, protocol and what follows the headers of a packet that
@@ -134,7 +162,7 @@ pub(super) fn quoted(frame: Frame<'_>) -> Option<(Addr, Addr, u8, Frame<'_>)> {
     if header[0] >> 4 != 6 || src.family() == Family::V4 || dst.family() == Family::V4 {
         return None;
     }
-    let carried = walk(header[6], frame.skip(HEADER as u32).ok()?, true).ok()?;
+    let carried = walk(header[6], frame.skip(HEADER as u32).ok()?).ok()?;
     let first = carried.fragment.is_none_or(|fragment| fragment.offset == 0);
     first.then_some((src, dst, carried.protocol, carried.rest))
 }

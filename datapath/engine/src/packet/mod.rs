@@ -45,6 +45,8 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     /// ICMPv6 (RFC 4443).
     pub const ICMPV6: u8 = 58;
+    /// The fragment header of IPv6 (RFC 8200, 4.5).
+    pub const IPV6_FRAGMENT: u8 = 44;
 }
 
 /// The EtherTypes (IEEE 802) that are not dropped.
@@ -87,7 +89,8 @@ pub struct Ip {
     /// The destination.
     pub dst: Addr,
     /// The protocol number; for IPv6 the one after the extension headers that
-    /// can be skipped. For a later IPv6 fragment: what its fragment header names.
+    /// can be skipped. For a later IPv6 fragment: what its fragment header names,
+    /// until its first fragment has been seen.
     pub protocol: u8,
     /// Time to live, or hop limit.
     pub hop_limit: u8,
@@ -119,8 +122,15 @@ fn parse_any(frame: Frame<'_>) -> Result<Packet, DropReason> {
     let link = Link::parse(frame)?;
     match link.plain() {
         Some(packet) => Ok(packet),
-        None => link.any(),
+        None => link.any(false),
     }
+}
+
+/// Reads a first fragment again, for the header above IP that it brings:
+/// what [`parse`] has kept of it are the ports.
+#[cold]
+pub fn parse_first_fragment(frame: Frame<'_>) -> Result<Packet, DropReason> {
+    Link::parse(frame)?.any(true)
 }
 
 /// The Ethernet header with its tag, and what lies behind.
@@ -175,10 +185,10 @@ impl<'a> Link<'a> {
     }
 
     /// The packet, whatever it is. It reads a plain one as [`Link::plain`] does.
-    fn any(self) -> Result<Packet, DropReason> {
+    fn any(self, open_first: bool) -> Result<Packet, DropReason> {
         let body = match self.ethertype {
-            ethertype::IPV4 => Body::Ip(ipv4::parse(self.rest)?),
-            ethertype::IPV6 => Body::Ip(ipv6::parse(self.rest)?),
+            ethertype::IPV4 => Body::Ip(ipv4::parse(self.rest, open_first)?),
+            ethertype::IPV6 => Body::Ip(ipv6::parse(self.rest, open_first)?),
             ethertype::ARP => Body::Arp(arp::parse(self.rest)?),
             _ => return Err(DropReason::UnknownEtherType),
         };

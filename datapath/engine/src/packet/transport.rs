@@ -25,7 +25,7 @@ pub enum Transport {
     },
     /// A router or neighbour message, or a redirect (RFC 4861).
     NeighbourDiscovery(Nd),
-    /// A fragment, the first included: what lies above IP is not read.
+    /// A fragment, the first included.
     Fragment(Fragment),
     /// Every other protocol, ICMP in IPv6 and ICMPv6 in IPv4 among them.
     Other,
@@ -34,8 +34,8 @@ pub enum Transport {
 impl Transport {
     /// The source and destination port, where the protocol has none the
     /// conventions of [`FlowKey`](crate::flow::FlowKey). For an ICMP error
-    /// those of the packet it quotes. `None` for what has no flow of its own:
-    /// fragments and neighbour discovery.
+    /// those of the packet it quotes. `None` for neighbour discovery, which is
+    /// of no flow, and for fragments whose flow is not known yet.
     #[inline]
     pub fn ports(&self) -> Option<(u16, u16)> {
         match self {
@@ -45,7 +45,8 @@ impl Transport {
             Transport::Error(error) => Some((error.quoted.src_port, error.quoted.dst_port)),
             Transport::Icmp { icmp_type, code } => Some(one_way(*icmp_type, *code)),
             Transport::Other => Some((0, 0)),
-            Transport::NeighbourDiscovery(_) | Transport::Fragment(_) => None,
+            Transport::Fragment(fragment) => fragment.ports,
+            Transport::NeighbourDiscovery(_) => None,
         }
     }
 }
@@ -146,9 +147,15 @@ pub struct Fragment {
     /// The identification that all fragments of a packet share: 16 bits in IPv4, 32 in IPv6.
     pub id: u32,
     /// Where its data begins in the whole packet's, in bytes; 0 for the first.
-    pub offset: u32,
+    pub offset: u16,
+    /// Bytes of data, never 0; they end within the largest packet.
+    pub length: u16,
     /// Whether more fragments follow.
     pub more: bool,
+    /// Source and destination port, by the convention of
+    /// [`FlowKey`](crate::flow::FlowKey): the first fragment brings them, to
+    /// the others they are given when it has been seen.
+    pub ports: Option<(u16, u16)>,
 }
 
 impl Fragment {
@@ -159,7 +166,23 @@ impl Fragment {
         if !whole || offset + data > u32::from(u16::MAX) {
             return Err(DropReason::MalformedHeader);
         }
-        Ok(Fragment { id, offset, more })
+        Ok(Fragment { id, offset: offset as u16, length: data as u16, more, ports: None })
+    }
+
+    /// A first fragment that brings this: its own header whole (RFC 1858, RFC
+    /// 7112), so that no later fragment could change what it was judged by.
+    /// ICMP errors are never so large that they come in pieces.
+    pub(super) fn first(
+        self,
+        frame: Frame<'_>,
+        transport: Result<Transport, DropReason>,
+    ) -> Result<Fragment, DropReason> {
+        match transport {
+            Err(DropReason::Truncated) if frame.is_at_hand() => Err(DropReason::FragmentTiny),
+            Err(reason) => Err(reason),
+            Ok(Transport::Error(_)) => Err(DropReason::MalformedHeader),
+            Ok(transport) => Ok(Fragment { ports: transport.ports(), ..self }),
+        }
     }
 }
 
@@ -168,16 +191,19 @@ impl Fragment {
 #[inline(always)]
 pub(super) fn parse_plain(protocol: u8, frame: Frame<'_>) -> Option<Transport> {
     match protocol {
-        super::protocol::UDP => udp(frame).ok().map(Transport::Udp),
+        super::protocol::UDP => udp(frame, frame.length).ok().map(Transport::Udp),
         super::protocol::TCP => tcp(frame).ok().map(Transport::Tcp),
         _ => None,
     }
 }
 
-/// The header that fills an unfragmented IP packet, of a protocol that both families share.
-pub(super) fn parse(protocol: u8, frame: Frame<'_>) -> Result<Transport, DropReason> {
+/// The header of an IP packet of a protocol that both families share; `whole`
+/// unless the frame has its first fragment only.
+pub(super) fn parse(protocol: u8, frame: Frame<'_>, whole: bool) -> Result<Transport, DropReason> {
     match protocol {
-        super::protocol::UDP => udp(frame).map(Transport::Udp),
+        super::protocol::UDP => {
+            udp(frame, if whole { frame.length } else { u16::MAX.into() }).map(Transport::Udp)
+        }
         super::protocol::TCP => tcp(frame).map(Transport::Tcp),
         _ => Ok(Transport::Other),
     }
@@ -202,10 +228,10 @@ fn tcp(frame: Frame<'_>) -> Result<Tcp, DropReason> {
 }
 
 #[inline(always)]
-fn udp(frame: Frame<'_>) -> Result<Udp, DropReason> {
-    let header: &[u8; 8] = frame.header()?;
+fn udp(frame: Frame<'_>, most: u32) -> Result<Udp, DropReason> {
+    let header: &[u8; 8] = frame.skip(8).and(frame.header())?;
     let length = u32::from(be16(header, 4));
-    if length < 8 || length > frame.length {
+    if length < 8 || length > most {
         return Err(DropReason::MalformedHeader);
     }
     Ok(Udp { src_port: be16(header, 0), dst_port: be16(header, 2) })

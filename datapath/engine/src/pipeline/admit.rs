@@ -28,7 +28,6 @@ impl<'a> Turn<'_, 'a> {
             port: arrival.port,
             bytes: arrival.frame.length,
             tagged: packet.tagged,
-            steered: arrival.steered,
             vpc,
             sender,
             source: packet.source,
@@ -72,24 +71,38 @@ impl<'a> Turn<'_, 'a> {
 
     /// The flow of a packet, if it is this worker's to judge. What has no
     /// flow (neighbour discovery, floods) is settled here, by whichever worker.
-    pub(super) fn steer(&mut self, work: &Work<'a>) -> Option<(FlowKey, FlowHash, Side)> {
-        let link = &work.link;
-        if let Transport::NeighbourDiscovery(nd) = &work.ip.transport {
-            self.neighbour_discovery(work, nd);
-            return None;
+    pub(super) fn steer(
+        &mut self,
+        work: &mut Work<'a>,
+        arrival: &Arrival<'_>,
+    ) -> Option<(FlowKey, FlowHash, Side)> {
+        let index = work.link.index;
+        let mut stays = arrival.steered;
+        let mut of = None;
+        match work.ip.transport {
+            Transport::NeighbourDiscovery(nd) => {
+                self.neighbour_discovery(work, &nd);
+                return None;
+            }
+            Transport::Fragment(fragment) => {
+                of = Some(self.piece(work, arrival, &fragment)?);
+                // Here it has only met its first.
+                stays &= arrival.of.is_some();
+            }
+            _ => {}
         }
-        if link.destination.is_group() {
+        if work.link.destination.is_group() {
             self.flood(work);
             return None;
         }
-        let Some((key, side)) = FlowKey::of(link.vpc, &work.ip) else {
-            self.refuse(link, Refused(DropReason::Fragment, link.sender_id()));
+        let Some((key, side)) = FlowKey::of(work.link.vpc, &work.ip) else {
+            self.refuse(&work.link, Refused(DropReason::FragmentOrphan, work.link.sender_id()));
             return None;
         };
         let hash = self.engine.hasher.hash(&key);
         let owner = hash.owner(self.engine.workers);
-        if owner != self.engine.worker && !link.steered {
-            self.out.set(link.index, Outcome::HandOver(owner));
+        if owner != self.engine.worker && !stays {
+            self.out.set(index, Outcome::HandOver { to: owner, of });
             return None;
         }
         Some((key, hash, side))

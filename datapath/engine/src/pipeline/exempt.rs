@@ -7,7 +7,7 @@
 use super::forward::Receiver;
 use super::{Link, PassClass, Passed, Refused, Turn, Work};
 use crate::addr::{Addr, Family};
-use crate::packet::{Arp, ArpOperation, Nd, NdKind, Transport};
+use crate::packet::{Arp, ArpOperation, Fragment, Nd, NdKind, Transport, protocol};
 use crate::verdict::DropReason;
 
 impl<'a> Turn<'_, 'a> {
@@ -130,13 +130,19 @@ impl<'a> Turn<'_, 'a> {
 /// DHCP (RFC 2131) or DHCPv6 (RFC 8415): from an interface as a client speaks,
 /// from an uplink as a server does.
 pub(super) fn is_dhcp(work: &Work<'_>) -> bool {
-    let Transport::Udp(udp) = work.ip.transport else { return false };
+    let ports = match work.ip.transport {
+        Transport::Udp(udp) => (udp.src_port, udp.dst_port),
+        Transport::Fragment(Fragment { ports: Some(ports), .. }) if work.ip.protocol == protocol::UDP => {
+            ports
+        }
+        _ => return false,
+    };
     let (client, server) = match work.ip.src.family() {
         Family::V4 => (68, 67),
         Family::V6 => (546, 547),
     };
     match work.link.sender {
-        Some(_) => (udp.src_port, udp.dst_port) == (client, server),
-        None => (udp.src_port, udp.dst_port) == (server, client),
+        Some(_) => ports == (client, server),
+        None => ports == (server, client),
     }
 }

@@ -9,6 +9,7 @@ use super::{Link, Outcome, PassClass, Refused, Turn, Work};
 use crate::addr::Addr;
 use crate::forward::{Delivery, Interface};
 use crate::ids::PortIndex;
+use crate::packet::protocol;
 use crate::policy::Direction;
 use crate::snapshot::Snapshot;
 use crate::verdict::{DropReason, Judgement};
@@ -42,6 +43,10 @@ impl<'a> Turn<'_, 'a> {
             };
         }
         let question = Question::of(link.vpc, &work.ip);
+        if question.later_fragment && matches!(work.ip.protocol, protocol::ICMP | protocol::ICMPV6) {
+            // Its type is not known, and there is no connection to ask.
+            return Err(Refused(DropReason::FragmentOrphan, link.sender_id()));
+        }
         let permits = |interface: &Interface, direction, remote| {
             interface.policy.judge(&snapshot.tables, direction, &question.query(remote)) != Judgement::Denied
         };

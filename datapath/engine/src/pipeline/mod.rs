@@ -11,6 +11,7 @@ mod counters;
 mod exempt;
 mod flood;
 mod forward;
+mod fragments;
 mod outcome;
 mod police;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::addr::MacAddr;
 use crate::conntrack::{Slot, Table, TableConfig};
 use crate::flow::{FlowHash, FlowHasher, FlowKey, Side};
 use crate::forward::Interface;
+use crate::fragment::{FragmentOf, Fragments, WaitingSlot};
 use crate::ids::{InterfaceId, PortIndex, VpcIndex, WorkerIndex};
 use crate::packet::{Frame, Ip};
 use crate::snapshot::Snapshot;
@@ -67,8 +69,11 @@ pub struct Arrival<'a> {
     pub frame: Frame<'a>,
     /// The port it was received on.
     pub port: PortIndex,
-    /// Whether another worker handed it over: then it stays here.
+    /// Whether another worker handed it over: then it stays here, unless it is a
+    /// fragment that only comes here to meet its first.
     pub steered: bool,
+    /// For a fragment: what its first has told.
+    pub of: Option<FragmentOf>,
 }
 
 /// A stage of the pipeline, for those who time it.
@@ -128,8 +133,6 @@ struct Link<'a> {
     bytes: u32,
     /// Whether it came with a VLAN tag, which comes off on the way out.
     tagged: bool,
-    /// Whether another worker handed it over.
-    steered: bool,
     vpc: VpcIndex,
     /// The interface that sent it; `None`: it came by an uplink.
     sender: Option<&'a Interface>,
@@ -164,6 +167,7 @@ pub struct Pipeline {
     workers: u8,
     hasher: FlowHasher,
     table: Table,
+    fragments: Fragments,
     budget: Budget,
     counters: Arc<Counters>,
 }
@@ -176,6 +180,7 @@ impl Pipeline {
             workers: config.workers,
             hasher: FlowHasher::new(config.seed),
             table: Table::new(config.table),
+            fragments: Fragments::new(config.interface_slots),
             budget: Budget::new(config.interface_slots),
             counters: config.counters,
         }
@@ -191,9 +196,41 @@ impl Pipeline {
         &self.counters
     }
 
-    /// Expires a few connections; to be called every few turns, loaded or idle.
+    /// Expires a few connections and fragments; to be called every few turns,
+    /// loaded or idle, and followed by [`Pipeline::discarded`].
     pub fn housekeep(&mut self, now: Tick) {
         self.table.sweep(now, SWEEP_GROUPS);
+        let Pipeline { fragments, counters, .. } = self;
+        fragments.sweep(now, &mut |sender| counters.dropped(DropReason::FragmentOrphan, sender));
+    }
+
+    /// Fragments that wait for their first.
+    pub fn waiting(&self) -> usize {
+        self.fragments.waiting()
+    }
+
+    /// Whether there is anything for [`Pipeline::released`] or [`Pipeline::discarded`] to tell.
+    #[inline]
+    pub fn is_waiting_over(&self) -> bool {
+        self.fragments.is_waiting_over()
+    }
+
+    /// Fragments whose first has come since the last call, in order: to be
+    /// taken from their places and run again with what is told of them here.
+    pub fn released(&mut self) -> impl Iterator<Item = (WaitingSlot, FragmentOf)> {
+        self.fragments.released()
+    }
+
+    /// Fragments that have waited too long since the last call, counted
+    /// already: to be freed.
+    pub fn discarded(&mut self) -> impl Iterator<Item = WaitingSlot> {
+        self.fragments.discarded()
+    }
+
+    /// To be called when the places of all that was released or discarded are
+    /// empty: only then are they given to others.
+    pub fn reuse(&mut self) {
+        self.fragments.reuse();
     }
 
     /// Judges a burst of at most [`BURST`] packets by one snapshot and tells
@@ -220,7 +257,7 @@ impl Pipeline {
         let mut hashes = ArrayVec::<FlowHash, BURST>::new();
         let mut sides = ArrayVec::<Side, BURST>::new();
         let parsed = works.len();
-        works.retain(|work| match turn.steer(work) {
+        works.retain(|work| match turn.steer(work, &arrivals[work.link.index]) {
             Some((key, hash, side)) => {
                 keys.push(key);
                 hashes.push(hash);

@@ -2,6 +2,7 @@ use std::ops::Range;
 
 use super::BURST;
 use crate::forward::Delivery;
+use crate::fragment::{FragmentOf, WaitingSlot};
 use crate::ids::WorkerIndex;
 use crate::verdict::DropReason;
 
@@ -10,8 +11,18 @@ use crate::verdict::DropReason;
 pub enum Outcome {
     /// Nothing more; it is counted already.
     Drop(DropReason),
-    /// The flow's owner is another worker.
-    HandOver(WorkerIndex),
+    /// Its place is with another worker: the flow's owner, or for a fragment the
+    /// one at which it meets its first.
+    HandOver {
+        /// Who that is.
+        to: WorkerIndex,
+        /// For a fragment: what its first has told, to be handed over with it.
+        of: Option<FragmentOf>,
+    },
+    /// It waits in this place for the first fragment of its packet, until
+    /// [`Pipeline::released`](super::Pipeline::released) or
+    /// [`Pipeline::discarded`](super::Pipeline::discarded) names the place.
+    Wait(WaitingSlot),
     /// It leaves by one port.
     Send(Delivery),
     /// A copy for each of these places in [`Outcomes::deliveries`], at least one.

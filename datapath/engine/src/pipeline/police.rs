@@ -9,7 +9,7 @@ use crate::conntrack::{Entry, Slot};
 use crate::flow::{FlowHash, FlowKey, Side};
 use crate::forward::Interface;
 use crate::ids::{InterfaceId, VpcIndex};
-use crate::packet::{IcmpError, Ip, TcpFlags, Transport};
+use crate::packet::{Fragment, IcmpError, Ip, TcpFlags, Transport, protocol};
 use crate::policy::{Direction, Query, Service};
 use crate::verdict::{DropReason, Judgement};
 
@@ -37,6 +37,8 @@ pub(super) struct Question {
     reply: Option<Service>,
     /// A TCP segment that does not open a connection.
     mid_stream: bool,
+    /// A later fragment: it passes with its first or not at all.
+    pub later_fragment: bool,
 }
 
 impl Question {
@@ -49,9 +51,16 @@ impl Question {
             Transport::Query(q) => (icmp_port(q.icmp_type, q.code), None, false),
             Transport::Error(e) => (icmp_port(e.icmp_type, e.code), None, false),
             Transport::Icmp { icmp_type, code } => (icmp_port(icmp_type, code), None, false),
+            // A later fragment is known by what its first has told.
+            Transport::Fragment(Fragment { ports: Some((from, to)), .. })
+                if matches!(ip.protocol, protocol::TCP | protocol::UDP) =>
+            {
+                (to, Some(service(from)), true)
+            }
             Transport::NeighbourDiscovery(_) | Transport::Fragment(_) | Transport::Other => (0, None, false),
         };
-        Question { vpc, family, service: service(port), reply, mid_stream }
+        let later_fragment = matches!(ip.transport, Transport::Fragment(_));
+        Question { vpc, family, service: service(port), reply, mid_stream, later_fragment }
     }
 
     /// The packet that an ICMP error quotes, as a question.
@@ -60,7 +69,8 @@ impl Question {
         let family = quoted.src.family();
         let service = |port| Service::new(family, quoted.protocol, port);
         let reply = Some(service(quoted.src_port));
-        Question { vpc, family, service: service(quoted.dst_port), reply, mid_stream: true }
+        let service = service(quoted.dst_port);
+        Question { vpc, family, service, reply, mid_stream: true, later_fragment: false }
     }
 
     pub fn query(&self, remote: Addr) -> Query {
@@ -152,6 +162,8 @@ impl<'a> Turn<'_, 'a> {
         match interface.policy.judge(&self.snapshot.tables, direction, &question.query(remote)) {
             Judgement::Denied => Standing::Refused(refusal),
             Judgement::Untracked => Standing::Untracked,
+            // Its first would have opened the connection, had it passed.
+            Judgement::Tracked if question.later_fragment => Standing::Refused(DropReason::FragmentOrphan),
             // An open rule of the other direction is gone, and this may be the
             // answer to what it let in: it must not bring the flow back (S45).
             Judgement::Tracked if question.mid_stream && answers_revoked(interface, direction, question) => {

@@ -85,7 +85,7 @@ fn what_is_of_no_flow_opens_none_and_refreshes_none() {
     let before = format!("{entry:?}");
     entry.advance(Side::High, &error, after(9), &T).unwrap();
     assert_eq!(format!("{entry:?}"), before, "an error neither answers nor refreshes (D17)");
-    let fragment = crate::packet::Fragment { id: 1, offset: 0, more: true };
+    let fragment = crate::packet::Fragment { id: 1, offset: 8, length: 8, more: true, ports: Some((1, 2)) };
     assert!(Entry::open(key(), Side::Low, &ip(Transport::Fragment(fragment)), START, &T).is_none());
 }
 

@@ -103,12 +103,13 @@ fn options_are_under_the_checksum_and_must_be_at_hand() {
 
 #[test]
 fn every_fragment_is_a_fragment_the_first_included() {
-    let data = |length| Packet::new(ip("10.0.0.1"), ip("10.0.0.2"), 17, vec![0; length]);
+    let data = |length| Packet::new(ip("10.0.0.1"), ip("10.0.0.2"), 17, vec![9; length]);
     for (offset, more, length) in [(0, true, 8), (8, true, 1480), (1488, false, 3), (65528, false, 7)] {
         let ip = read(&data(length).fragment(0xbeef, offset, more)).unwrap();
-        let fragment = Fragment { id: 0xbeef, offset: offset.into(), more };
+        let ports = (offset == 0).then_some((0x909, 0x909));
+        let fragment = Fragment { id: 0xbeef, offset, length: length as u16, more, ports };
         assert_eq!((ip.protocol, ip.transport), (17, Transport::Fragment(fragment)));
-        assert_eq!(ip.transport.ports(), None);
+        assert_eq!(ip.transport.ports(), ports);
     }
     // Nothing in it, no multiple of eight before the last, beyond 65535 bytes.
     for (offset, more, length) in

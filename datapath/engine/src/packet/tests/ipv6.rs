@@ -118,12 +118,13 @@ fn ah_esp_and_no_next_header_end_the_walk() {
 
 #[test]
 fn every_fragment_is_a_fragment_the_first_included() {
-    let data = |length| Packet::new(ip("fd00::1"), ip("fd00::2"), 17, vec![0; length]);
+    let data = |length| Packet::new(ip("fd00::1"), ip("fd00::2"), 17, vec![9; length]);
     for (offset, more, length) in [(0, true, 8), (8, true, 1448), (1456, false, 3), (65528, false, 7)] {
         let packet = data(length).fragment(0xdead_beef, offset, more);
         for packet in [packet.clone(), packet.extension(HOP_BY_HOP, &PADDING)] {
             let ip = read(&packet).unwrap();
-            let fragment = Fragment { id: 0xdead_beef, offset: offset.into(), more };
+            let ports = (offset == 0).then_some((0x909, 0x909));
+            let fragment = Fragment { id: 0xdead_beef, offset, length: length as u16, more, ports };
             assert_eq!((ip.protocol, ip.transport), (17, Transport::Fragment(fragment)));
         }
     }

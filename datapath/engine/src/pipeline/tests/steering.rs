@@ -19,8 +19,8 @@ fn a_flow_has_one_owner_in_both_directions() {
         let there = Packet::udp(&a, "10.0.0.2:53", b"q").frame(mac(1), mac(2));
         let back = Packet::udp("10.0.0.2:53", &a, b"a").frame(mac(2), mac(1));
         let owner = match workers[0].put(PortIndex(0), &there) {
-            Outcome::HandOver(owner) => {
-                assert_eq!(owner, WorkerIndex(1));
+            outcome @ Outcome::HandOver { .. } => {
+                assert_eq!(outcome, handed_to(1));
                 assert_eq!(workers[1].burst(&[(PortIndex(0), &there, true)]), [to(B)]);
                 1
             }
@@ -30,7 +30,7 @@ fn a_flow_has_one_owner_in_both_directions() {
             }
         };
         owned[owner] += 1;
-        assert_eq!(workers[1 - owner].put(PortIndex(1), &back), Outcome::HandOver(WorkerIndex(owner as u8)));
+        assert_eq!(workers[1 - owner].put(PortIndex(1), &back), handed_to(owner));
         assert_eq!(workers[owner].burst(&[(PortIndex(1), &back, true)]), [to(A)]);
     }
     assert!(owned.iter().all(|n| *n > 25), "{owned:?}");
@@ -83,7 +83,7 @@ proptest! {
             let frames: Vec<_> = burst.iter().map(|(port, bytes)| (PortIndex(*port), &bytes[..], false)).collect();
             let outcomes = world.burst(&frames);
             packets += outcomes.len() as u64;
-            handed_over += outcomes.iter().filter(|o| matches!(o, Outcome::HandOver(_))).count() as u64;
+            handed_over += outcomes.iter().filter(|o| matches!(o, Outcome::HandOver { .. })).count() as u64;
             world.now.0 += 1;
         }
         let passed: u64 = PassClass::ALL.iter().map(|c| world.passed(*c)).sum();

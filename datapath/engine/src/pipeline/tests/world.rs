@@ -1,6 +1,7 @@
 //! A small switch: interfaces a (port 0), b (port 1) and c (port 2), and an
 //! uplink (port 3), in one VPC.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::*;
@@ -8,6 +9,7 @@ use crate::addr::Family;
 use crate::addr::Prefix;
 use crate::conntrack::Timeouts;
 use crate::forward::{Addresses, Delivery, Interfaces, PortRole, Uplink, VlanEdit, Vpc};
+use crate::fragment::FragmentOf;
 use crate::packet::build::{ip, mac};
 use crate::policy::{Direction, DirectionRules, Policy, Revoked, ServiceSet};
 use crate::verdict::DropReason;
@@ -48,6 +50,8 @@ pub struct World {
     pub generation: u64,
     pub now: Tick,
     pub out: Outcomes,
+    /// Fragments that wait for their first.
+    pub waiting: HashMap<u16, (PortIndex, Vec<u8>)>,
 }
 
 impl World {
@@ -85,6 +89,7 @@ impl World {
             generation: 1,
             now: Tick::from_secs(1),
             out: Outcomes::new(),
+            waiting: HashMap::new(),
         }
     }
 
@@ -136,10 +141,39 @@ impl World {
         let snapshot = self.snapshot();
         let arrivals: Vec<_> = frames
             .iter()
-            .map(|&(port, bytes, steered)| Arrival { frame: Frame::whole(bytes), port, steered })
+            .map(|&(port, bytes, steered)| Arrival { frame: Frame::whole(bytes), port, steered, of: None })
             .collect();
         self.pipeline.run(&snapshot, self.now, &arrivals, &mut (), &mut self.out);
         (0..arrivals.len()).map(|i| self.out.get(i).clone()).collect()
+    }
+
+    /// A fragment into a port, and whatever its coming sets free, as a worker
+    /// does it; outcomes in the order of the packets.
+    pub fn piece(&mut self, port: PortIndex, frame: &[u8], of: Option<FragmentOf>) -> Vec<Outcome> {
+        let snapshot = self.snapshot();
+        let arrival = Arrival { frame: Frame::whole(frame), port, steered: false, of };
+        self.pipeline.run(&snapshot, self.now, &[arrival], &mut (), &mut self.out);
+        let mut outcomes = vec![self.out.get(0).clone()];
+        if let Outcome::Wait(slot) = outcomes[0] {
+            assert!(self.waiting.insert(slot.0, (port, frame.to_vec())).is_none(), "the place is taken");
+        }
+        let released: Vec<_> = self.pipeline.released().collect();
+        for (slot, of) in released {
+            let (port, frame) = self.waiting.remove(&slot.0).expect("it waits there");
+            outcomes.extend(self.piece(port, &frame, Some(of)));
+        }
+        self.forget_discarded();
+        outcomes
+    }
+
+    /// Empties the places of those that have waited too long.
+    pub fn forget_discarded(&mut self) -> usize {
+        let discarded: Vec<_> = self.pipeline.discarded().collect();
+        for slot in &discarded {
+            self.waiting.remove(&slot.0).expect("it waits there");
+        }
+        self.pipeline.reuse();
+        discarded.len()
     }
 
     /// A packet from one interface to another, with the MACs they have.
@@ -191,4 +225,9 @@ pub fn to(who: usize) -> Outcome {
 /// Where a packet for the rest of the network goes.
 pub fn out() -> Outcome {
     Outcome::Send(Delivery { port: UPLINK, vlan: VlanEdit::Keep, receiver: InterfaceId::NONE })
+}
+
+/// What belongs to another worker.
+pub fn handed_to(worker: usize) -> Outcome {
+    Outcome::HandOver { to: WorkerIndex(worker as u8), of: None }
 }
