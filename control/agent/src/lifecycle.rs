@@ -43,7 +43,8 @@ pub fn run(config: Config) -> Result<()> {
     let pool = Mempool::new(&eal, "packets", &pool_config).context("the packet pool (--mbufs)")?;
     let ports = open_ports(&eal, &config)?;
     let names: Vec<String> = ports.iter().map(|p| p.name.clone()).collect();
-    let mut compiler = Compiler::new(config.interfaces).with_timeouts(config.timeouts);
+    let mut compiler =
+        Compiler::new(config.interfaces).with_timeouts(config.timeouts).with_allowance(config.allowance);
     let current = restore(&store, &mut compiler, &names)?;
     let datapath_config = DatapathConfig {
         cores: cores(&eal, &config),

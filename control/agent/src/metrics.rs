@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use engine::pipeline::PassClass;
+use engine::pipeline::{InterfaceCounters, PassClass};
 use engine::verdict::DropReason;
 use prometheus::core::Collector;
 use prometheus::{
@@ -255,16 +255,27 @@ fn interfaces(page: &Page, switch: &Switch) -> prometheus::Result<()> {
     let mut names: Vec<_> = switch.compiler.interface_names().into_iter().collect();
     names.sort();
     let (mut packets, mut bytes, mut drops) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut available, mut exceeded) = (Vec::new(), Vec::new());
     for (id, name) in names {
         let counters: Vec<_> = workers.iter().filter_map(|w| w.counters.interface(id)).collect();
-        let sum =
-            |of: fn(&engine::pipeline::InterfaceCounters) -> u64| counters.iter().map(|c| of(c)).sum::<u64>();
+        let sum = |of: fn(&InterfaceCounters) -> u64| counters.iter().map(|c| of(c)).sum::<u64>();
         let (inbound, outbound) =
             ([name.clone(), "inbound".to_string()], [name.clone(), "outbound".to_string()]);
         packets.push((inbound.clone(), sum(|c| c.inbound_packets.get())));
         packets.push((outbound.clone(), sum(|c| c.outbound_packets.get())));
         bytes.push((inbound, sum(|c| c.inbound_bytes.get())));
         bytes.push((outbound, sum(|c| c.outbound_bytes.get())));
+        let interface = switch.current.as_ref().and_then(|c| c.snapshot.interfaces.get(id));
+        let room = |worker: &worker::WorkerView| {
+            let most = interface.map_or(0, |i| u64::from(i.settings.connections)).min(worker.capacity as u64);
+            let used = worker.counters.interface(id).map_or(0, |c| c.connections.get());
+            most.saturating_sub(used)
+        };
+        available.push(([name.clone()], workers.iter().map(room).sum()));
+        let refused = |c: &InterfaceCounters| {
+            c.drops.get(DropReason::AllowanceExceeded) + c.drops.get(DropReason::ConntrackFull)
+        };
+        exceeded.push(([name.clone()], sum(refused)));
         for reason in DropReason::ALL {
             let count: u64 = counters.iter().map(|c| c.drops.get(*reason)).sum();
             // Of ten thousand interfaces, most have dropped for few reasons.
@@ -273,6 +284,18 @@ fn interfaces(page: &Page, switch: &Switch) -> prometheus::Result<()> {
             }
         }
     }
+    page.gauges(
+        "sgswitch_conntrack_allowance_available",
+        "Connections that an interface may still track before new ones are dropped.",
+        ["interface"],
+        available,
+    )?;
+    page.counters(
+        "sgswitch_conntrack_allowance_exceeded_total",
+        "Packets dropped because they opened a connection beyond the interface's allowance or the table.",
+        ["interface"],
+        exceeded,
+    )?;
     let labels = ["interface", "direction"];
     page.counters(
         "sgswitch_interface_packets_total",

@@ -202,6 +202,11 @@ fn explain_end(
             format!("the compiled tables say {compiled:?} at {}, its rules say {judgement:?}", interface.id);
         return Err(ExplainError::Mismatch(message));
     }
+    let forced = policy.settings.interfaces.get(&interface.id).is_some_and(|chosen| chosen.force_tracking);
+    let judgement = match judgement {
+        Judgement::Untracked if forced => Judgement::Tracked,
+        other => other,
+    };
     let nearest = match judgement {
         Judgement::Denied => {
             interface.groups.iter().map(|g| nearest(policy, interface, g, direction, packet)).collect()

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
 use crate::model::{
-    Binding, NetworkInterface, Peer, Peering, PrefixList, Rule, SecurityGroup, Subnet, TrackingTimeouts,
-    Validated, Vpc,
+    Binding, ExemptService, InterfaceSettings, NetworkInterface, Peer, Peering, PrefixList, Rule,
+    SecurityGroup, Subnet, TrackingTimeouts, Validated, Vpc,
 };
 
 impl Validated {
@@ -21,6 +21,8 @@ impl Validated {
                 "SecurityGroupsPerInterface": q.groups_per_interface,
             }),
         };
+        let chosen =
+            self.settings.interfaces.iter().map(|(id, chosen)| (id.clone(), interface_settings(chosen)));
         let entries = self.prefix_lists.values().map(|l| (l.id.clone(), l.entries_document()));
         json!({
             "Vpcs": self.vpcs.iter().map(|(id, v)| vpc(id, v)).collect::<Value>(),
@@ -36,9 +38,21 @@ impl Validated {
                 "Quotas": quotas,
                 "StrictRuleDescriptions": self.settings.strict_rule_descriptions,
                 "Timeouts": timeouts(&self.settings.timeouts),
+                "ExemptServices": self.settings.exempt_services.iter().map(exempt_service).collect::<Value>(),
+                "NetworkInterfaces": Value::Object(chosen.collect()),
             },
         })
     }
+}
+
+fn exempt_service(service: &ExemptService) -> Value {
+    let protocol = if service.protocol == 6 { "tcp" } else { "udp" };
+    json!({ "Address": service.address, "Protocol": protocol, "Port": service.port })
+}
+
+fn interface_settings(chosen: &InterfaceSettings) -> Value {
+    let errors = if chosen.icmp_errors_by_rules { "rules" } else { "related" };
+    json!({ "ForceTracking": chosen.force_tracking, "IcmpErrors": errors })
 }
 
 fn vpc(id: &str, vpc: &Vpc) -> Value {

@@ -209,6 +209,30 @@ pub struct Settings {
     pub strict_rule_descriptions: bool,
     /// How long connections are remembered where the interface does not say.
     pub timeouts: TrackingTimeouts,
+    /// Services that groups do not filter (D22), in order.
+    pub exempt_services: Vec<ExemptService>,
+    /// What is chosen for single interfaces, by their ids.
+    pub interfaces: BTreeMap<String, InterfaceSettings>,
+}
+
+/// A service that groups do not filter (D22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ExemptService {
+    /// Its address.
+    pub address: IpAddr,
+    /// TCP (6) or UDP (17).
+    pub protocol: u8,
+    /// Its port.
+    pub port: u16,
+}
+
+/// What an operator chooses for one interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceSettings {
+    /// Whether all its flows are tracked (D25).
+    pub force_tracking: bool,
+    /// Whether ICMP errors are judged by rules alone (D17).
+    pub icmp_errors_by_rules: bool,
 }
 
 impl Default for Settings {
@@ -217,6 +241,8 @@ impl Default for Settings {
             quotas: Some(Quotas::default()),
             strict_rule_descriptions: false,
             timeouts: TrackingTimeouts::default(),
+            exempt_services: Vec::new(),
+            interfaces: BTreeMap::new(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A compiled policy: all that a worker needs to judge a packet, immutable.
 
-use crate::forward::{Interfaces, PortRole, Vpc};
+use crate::forward::{ExemptService, Interfaces, PortRole, Vpc};
 use crate::ids::{PortIndex, VpcIndex};
 use crate::policy::Tables;
 
@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub vpcs: Vec<Vpc>,
     /// Who a remote address is.
     pub tables: Tables,
+    /// Services that groups do not filter (D22).
+    pub exempt: Vec<ExemptService>,
 }
 
 impl Snapshot {

@@ -86,6 +86,10 @@ drop_reasons! {
     // What there was no room for.
     /// A connection must be tracked and the table is full.
     ConntrackFull = "conntrack_full";
+    /// A connection must be tracked and the interface has as many as it may.
+    AllowanceExceeded = "conntrack_allowance_exceeded";
+    /// ICMP errors about connections, above the interface's allowance (D17).
+    RelatedRate = "related_rate";
     /// A fragment, with as many of its sender's waiting for their first as may.
     FragmentFull = "fragment_full";
     /// The ring to the worker that owns the flow is full.

@@ -97,6 +97,7 @@ fn snapshot(generation: u64, open: bool) -> Snapshot {
             policy: Arc::new(policy),
             revoked: None,
             timeouts: Timeouts::DEFAULT,
+            settings: Default::default(),
         })
     };
     let interfaces: Vec<_> = (0u16..).zip(policies).map(interface).collect();

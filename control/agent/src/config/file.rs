@@ -55,6 +55,7 @@ pub(super) struct Pools {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Connections {
     pub per_worker: Option<usize>,
+    pub per_interface: Option<usize>,
     pub interfaces: Option<usize>,
 }
 

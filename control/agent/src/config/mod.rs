@@ -30,6 +30,8 @@ pub struct Config {
     pub idle: Idle,
     /// Connections each worker has room for.
     pub connections: usize,
+    /// How many of those one interface may have (D23).
+    pub allowance: u32,
     /// Interfaces a policy may have.
     pub interfaces: usize,
     /// How long silent connections are remembered, where no policy says otherwise.
@@ -105,12 +107,16 @@ fn merge(flags: Flags, file: File) -> Result<Config> {
         (None, None) => tracing::Level::INFO,
     };
     let flag_ports = flags.ports.iter().map(|text| port_flag(text)).collect::<Result<Vec<_>>>()?;
+    let connections = flags.connections.or(file.connections.per_worker).unwrap_or(1_000_000);
+    // A quarter is left to the others.
+    let allowance = file.connections.per_interface.unwrap_or(connections - connections / 4);
     let config = Config {
         eal: file.eal.arguments.into_iter().chain(flags.eal).collect(),
         cores: if flags.cores.is_empty() { file.workers.cores } else { flags.cores },
         ports: file.ports.into_iter().chain(flag_ports).collect(),
         idle,
-        connections: flags.connections.or(file.connections.per_worker).unwrap_or(1_000_000),
+        connections,
+        allowance: u32::try_from(allowance).unwrap_or(u32::MAX),
         interfaces: flags.interfaces.or(file.connections.interfaces).unwrap_or(16_384),
         mbufs: flags.mbufs.or(file.pools.mbufs).unwrap_or(32_767),
         mbuf_room: flags.mbuf_room.or(file.pools.mbuf_room).unwrap_or(2048),
@@ -129,6 +135,7 @@ fn merge(flags: Flags, file: File) -> Result<Config> {
         log,
     };
     ensure!((1..=1 << 28).contains(&config.connections), "connections: expected 1 to {}", 1 << 28);
+    ensure!(config.allowance > 0, "per_interface: expected 1 connection or more");
     ensure!((1..=1 << 20).contains(&config.interfaces), "interfaces: expected 1 to {}", 1 << 20);
     ensure!(config.mbufs >= 64, "mbufs: expected 64 or more");
     ensure!((32..=1 << 20).contains(&config.ring_size), "ring_size: expected 32 to {}", 1 << 20);
@@ -201,6 +208,7 @@ mod tests {
             (vec![], "log = \"loud\"", "log level"),
             (vec![], "[workers]\ncolour = 1", "colour"),
             (vec!["--connections", "0"], "", "connections"),
+            (vec![], "[connections]\nper_interface = 0", "per_interface"),
             (vec!["--mbufs", "1"], "", "mbufs"),
             (vec!["--timeout", "upd=3"], "", "expected one of tcp_established, udp"),
             (vec![], "[timeouts]\nupd = 3", "expected one of tcp_established, udp"),

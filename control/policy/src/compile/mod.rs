@@ -14,13 +14,15 @@ use std::sync::Arc;
 
 use engine::addr::{Family, Prefix};
 use engine::conntrack::Timeouts;
-use engine::forward::{Addresses, Interface, Interfaces, PortRole, Uplink, Vpc};
+use engine::forward::{
+    Addresses, ExemptService, IcmpErrors, Interface, InterfaceSettings, Interfaces, PortRole, Uplink, Vpc,
+};
 use engine::ids::{InterfaceId, PortIndex, VlanId, VpcIndex};
 use engine::policy::{Cidrs, Direction, Members, Revoked, SourceId, Tables, TooManyCovering};
 use engine::snapshot::Snapshot;
 use engine::time::Ticks;
 
-use crate::model::{Binding, NetworkInterface, SecurityGroup, TrackingTimeouts, Validated};
+use crate::model::{self, Binding, NetworkInterface, SecurityGroup, TrackingTimeouts, Validated};
 use crate::report::{Fault, Faults};
 use numbers::{InterfaceNumbers, VpcNumbers};
 use rules::{Compiled, Lists, Source, Sources, prefix};
@@ -29,6 +31,8 @@ use rules::{Compiled, Lists, Source, Sources, prefix};
 pub struct Compiler {
     interface_slots: usize,
     timeouts: Timeouts,
+    /// Connections that one interface may track at each worker.
+    allowance: u32,
     sources: Sources,
     /// The version that the next group that changed gets.
     next_version: u64,
@@ -78,6 +82,7 @@ impl Compiler {
         Compiler {
             interface_slots: interface_slots.min(InterfaceId::MAX_SLOTS),
             timeouts: Timeouts::DEFAULT,
+            allowance: u32::MAX,
             sources: Sources::default(),
             next_version: 0,
             current: Generation::default(),
@@ -88,6 +93,11 @@ impl Compiler {
     /// With these timeouts where neither an interface nor the settings say otherwise.
     pub fn with_timeouts(self, timeouts: Timeouts) -> Compiler {
         Compiler { timeouts, ..self }
+    }
+
+    /// With so many connections at most that one interface may track at each worker (D23).
+    pub fn with_allowance(self, allowance: u32) -> Compiler {
+        Compiler { allowance, ..self }
     }
 
     /// Compiles a policy. `ports` are the switch's, in the order of their
@@ -159,7 +169,8 @@ impl Compiler {
         let (roles, vpcs) = roles(policy, ports, &next);
         let interfaces =
             Interfaces::new(policy.interfaces.keys().map(|id| next.interfaces[id].interface.clone()));
-        let snapshot = Snapshot { generation: number, interfaces, ports: roles, vpcs, tables };
+        let exempt = policy.settings.exempt_services.iter().map(exempt).collect();
+        let snapshot = Snapshot { generation: number, interfaces, ports: roles, vpcs, tables, exempt };
         Ok(Ok((next, snapshot)))
     }
 
@@ -291,11 +302,17 @@ impl Compiler {
             policy: compiled.policy.clone(),
             revoked: before.and_then(|before| still_revoked(before, compiled)),
             timeouts: timeouts(&from.timeouts, timeouts(&policy.settings.timeouts, self.timeouts)),
+            settings: self.settings(policy.settings.interfaces.get(&from.id).copied().unwrap_or_default()),
         };
         match before {
             Some(before) if is_same(&before.interface, &interface) => before.interface.clone(),
             _ => Arc::new(interface),
         }
+    }
+
+    fn settings(&self, chosen: model::InterfaceSettings) -> InterfaceSettings {
+        let icmp_errors = if chosen.icmp_errors_by_rules { IcmpErrors::Rules } else { IcmpErrors::Related };
+        InterfaceSettings { force_tracking: chosen.force_tracking, icmp_errors, connections: self.allowance }
     }
 
     /// The number of an interface, for those who look at connections.
@@ -314,6 +331,11 @@ impl Compiler {
     }
 }
 
+fn exempt(service: &model::ExemptService) -> ExemptService {
+    let model::ExemptService { address, protocol, port } = *service;
+    ExemptService { address: address.into(), protocol, port }
+}
+
 fn port_index(ports: &[String], name: &str) -> Option<PortIndex> {
     ports.iter().position(|p| p == name).map(|i| PortIndex(i as u16))
 }
@@ -329,13 +351,15 @@ fn timeouts(given: &TrackingTimeouts, default: Timeouts) -> Timeouts {
 }
 
 fn is_same(one: &Interface, other: &Interface) -> bool {
-    let Interface { id, vpc, mac, port, addresses, source_dest_check, policy, revoked, timeouts } = other;
+    let Interface { id, vpc, mac, port, addresses, source_dest_check, policy, revoked, timeouts, settings } =
+        other;
     (one.id, one.vpc, one.mac, one.port) == (*id, *vpc, *mac, *port)
         && one.addresses == *addresses
         && one.source_dest_check == *source_dest_check
         && Arc::ptr_eq(&one.policy, policy)
         && one.revoked == *revoked
         && one.timeouts == *timeouts
+        && one.settings == *settings
 }
 
 /// What was untracked under an earlier policy of the interface, and is open to

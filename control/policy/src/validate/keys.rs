@@ -168,6 +168,11 @@ pub(super) const TIMEOUTS: Keys = (&["TcpEstablishedTimeout", "UdpTimeout", "Udp
 
 pub(super) const BINDING: Keys = (&["NetworkInterfaceId", "Port", "Uplink", "VpcId", "VlanId"], &[]);
 
-pub(super) const SETTINGS: Keys = (&["Quotas", "StrictRuleDescriptions", "Timeouts"], &[]);
+pub(super) const SETTINGS: Keys =
+    (&["Quotas", "StrictRuleDescriptions", "Timeouts", "ExemptServices", "NetworkInterfaces"], &[]);
+
+pub(super) const EXEMPT_SERVICE: Keys = (&["Address", "Protocol", "Port"], &[]);
+
+pub(super) const INTERFACE_SETTINGS: Keys = (&["ForceTracking", "IcmpErrors"], &[]);
 
 pub(super) const QUOTAS: Keys = (&["RulesPerSecurityGroup", "SecurityGroupsPerInterface"], &[]);

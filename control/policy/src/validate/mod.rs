@@ -59,6 +59,7 @@ fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated, context: 
     prefix_lists::read(root, report, all);
     let places = groups::read(root, report, all);
     interfaces::read(root, report, all);
+    settings::check(report, all);
     defaults::fill(&described, &places, all);
     rule_ids::read(root, report, all);
     references::check(report, all, &places);

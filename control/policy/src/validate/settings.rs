@@ -1,5 +1,5 @@
 use super::{keys, known};
-use crate::model::{Quotas, Settings, TrackingTimeouts};
+use crate::model::{ExemptService, InterfaceSettings, Quotas, Settings, TrackingTimeouts, Validated};
 use crate::reader::Node;
 use crate::report::Report;
 
@@ -12,6 +12,14 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report) -> Settings {
     if let Some(timeouts) = node.child(report, "Timeouts") {
         settings.timeouts = self::timeouts(&timeouts, report);
     }
+    settings.exempt_services = exempt_services(&node, report);
+    if let Some(interfaces) = node.child(report, "NetworkInterfaces") {
+        for id in interfaces.value.as_object().into_iter().flat_map(|object| object.keys()) {
+            if let Some(chosen) = interfaces.child(report, id) {
+                settings.interfaces.insert(id.clone(), interface(&chosen, report));
+            }
+        }
+    }
     settings.quotas = match node.get("Quotas") {
         Some(quotas) if quotas.value.as_str() == Some("unlimited") => None,
         Some(quotas) if quotas.value.is_object() => Some(self::quotas(&quotas, report)),
@@ -22,6 +30,76 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report) -> Settings {
         None => settings.quotas,
     };
     settings
+}
+
+/// The most services that may be exempt: they are looked through one by one.
+const MAX_EXEMPT_SERVICES: usize = 16;
+
+fn exempt_services(node: &Node<'_, '_>, report: &mut Report) -> Vec<ExemptService> {
+    let items = node.list(report, "ExemptServices");
+    if items.len() > MAX_EXEMPT_SERVICES {
+        let message = format!("expected {MAX_EXEMPT_SERVICES} services at most, found {}", items.len());
+        report.fault("InvalidParameterValue", node.path_of("ExemptServices"), message);
+        return vec![];
+    }
+    let mut services = Vec::new();
+    for item in items {
+        known(&item, report, &keys::EXEMPT_SERVICE);
+        let address = item.required(report, "Address").and_then(|text| {
+            let address = text.parse();
+            if address.is_err() {
+                let message = format!("expected an address, found '{text}'");
+                report.fault("InvalidParameterValue", item.path_of("Address"), message);
+            }
+            address.ok()
+        });
+        let protocol = item.required(report, "Protocol").and_then(|text| match text {
+            "tcp" => Some(6),
+            "udp" => Some(17),
+            _ => {
+                let message = format!("expected tcp or udp, found '{text}'");
+                report.fault("InvalidParameterValue", item.path_of("Protocol"), message);
+                None
+            }
+        });
+        if !item.has("Port") {
+            item.missing(report, "Port");
+        }
+        let port = item.number(report, "Port", 1..=65535).and_then(|port| u16::try_from(port).ok());
+        if let (Some(address), Some(protocol), Some(port)) = (address, protocol, port) {
+            services.push(ExemptService { address, protocol, port });
+        }
+    }
+    services.sort_unstable();
+    services.dedup();
+    services
+}
+
+fn interface(node: &Node<'_, '_>, report: &mut Report) -> InterfaceSettings {
+    known(node, report, &keys::INTERFACE_SETTINGS);
+    let icmp_errors_by_rules = match node.string(report, "IcmpErrors") {
+        None | Some("related") => false,
+        Some("rules") => true,
+        Some(other) => {
+            let message = format!("expected related or rules, found '{other}'");
+            report.fault("InvalidParameterValue", node.path_of("IcmpErrors"), message);
+            false
+        }
+    };
+    let force_tracking = node.flag(report, "ForceTracking").unwrap_or(false);
+    InterfaceSettings { force_tracking, icmp_errors_by_rules }
+}
+
+/// What is chosen for an interface needs that interface.
+pub(super) fn check(report: &mut Report, all: &Validated) {
+    for id in all.settings.interfaces.keys().filter(|id| !all.interfaces.contains_key(*id)) {
+        let message = format!("The networkInterface ID '{id}' does not exist");
+        report.fault(
+            "InvalidNetworkInterfaceID.NotFound",
+            format!("Settings.NetworkInterfaces.{id}"),
+            message,
+        );
+    }
 }
 
 /// EC2's quotas may be raised, their product up to what an interface may have (D20).

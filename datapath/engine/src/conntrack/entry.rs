@@ -23,11 +23,12 @@ pub struct Entry {
     flags: u8,
     /// The table's note of how many groups from its own it lies.
     displacement: u8,
+    /// Whether the last packet announced the connection's end, which shortened its life.
+    ends_soon: bool,
 }
 
 const _: () = assert!(size_of::<Entry>() == 64 && align_of::<Entry>() == 64);
-const _: () =
-    assert!(std::mem::offset_of!(Entry, key) == 0 && std::mem::offset_of!(Entry, displacement) < 63);
+const _: () = assert!(std::mem::offset_of!(Entry, key) == 0 && std::mem::offset_of!(Entry, ends_soon) == 63);
 
 // Flags of a side are two bits each, the low side's first.
 /// The side lets the flow pass by state.
@@ -125,6 +126,9 @@ impl Entry {
         if ends_soon {
             timeout = timeout.min(timeouts.closing);
         }
+        if ends_soon != self.ends_soon {
+            self.ends_soon = ends_soon;
+        }
         let deadline = now + timeout;
         if state != self.state {
             self.state = state;
@@ -188,9 +192,28 @@ impl Entry {
         self.has(side, TRACKED)
     }
 
-    /// Lets the flow pass the end at this side from now on.
+    /// Lets the flow pass the end at this side from now on. Of a connection in a
+    /// table by [`Table::track`](super::Table::track) alone, which counts it.
     pub const fn set_tracked(&mut self, side: Side) {
         self.set(side, TRACKED);
+    }
+
+    /// Whether this interface is one of its ends and tracks it.
+    pub fn is_tracked_by(&self, interface: InterfaceId) -> bool {
+        Side::BOTH.iter().any(|side| self.end(*side) == interface && self.is_tracked(*side))
+    }
+
+    pub(super) const fn clear_tracked(&mut self, side: Side) {
+        self.clear(side, TRACKED);
+    }
+
+    /// Whether an end has forgotten the connection while the other still has
+    /// it: its own timeouts are shorter, and no packet came for as long (D18).
+    /// `longest` are those that the connection lives by.
+    #[inline]
+    pub fn has_lapsed(&self, now: Tick, own: &Timeouts, longest: &Timeouts) -> bool {
+        let ahead = longest.of(self.state).0.saturating_sub(own.of(self.state).0);
+        !self.ends_soon && ahead > 0 && self.deadline.0.saturating_sub(ahead) <= now.0
     }
 
     /// The side that opened the connection.
@@ -242,6 +265,7 @@ impl Entry {
             state: State::Other,
             flags: 0,
             displacement: 0,
+            ends_soon: false,
         }
     }
 }

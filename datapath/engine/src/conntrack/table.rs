@@ -1,6 +1,7 @@
 use super::Entry;
 use crate::arch::{mask_eq_u16x16, prefetch, prefetch_slice};
-use crate::flow::{FlowHash, FlowKey};
+use crate::flow::{FlowHash, FlowKey, Side};
+use crate::ids::InterfaceId;
 use crate::time::Tick;
 
 /// Slots of a group.
@@ -95,6 +96,8 @@ pub struct Table {
     limit: usize,
     hand: usize,
     statistics: TableStatistics,
+    /// By interface slot: connections that its end tracks.
+    tracked: Box<[u32]>,
 }
 
 /// The part of a hash that the tag line keeps; never 0.
@@ -122,7 +125,13 @@ impl Table {
             limit: config.capacity,
             hand: 0,
             statistics: TableStatistics::default(),
+            tracked: Box::default(),
         }
+    }
+
+    /// With a count of the connections of each interface in a slot below `slots`.
+    pub fn counting(self, slots: usize) -> Table {
+        Table { tracked: vec![0; slots].into(), ..self }
     }
 
     /// Connections in the table, the expired ones among them that nobody met yet.
@@ -138,6 +147,56 @@ impl Table {
     /// Connections it has room for.
     pub fn capacity(&self) -> usize {
         self.limit
+    }
+
+    /// Connections that the interface in this slot tracks, whichever
+    /// incarnations of the slot they are of.
+    pub fn tracked_by(&self, slot: usize) -> u32 {
+        self.tracked.get(slot).copied().unwrap_or(0)
+    }
+
+    /// Counts the ends of a connection that track it, or counts them off.
+    fn count(&mut self, entry: &Entry, change: impl Fn(u32) -> u32) {
+        for side in Side::BOTH {
+            if entry.is_tracked(side)
+                && entry.end(side).is_some()
+                && let Some(count) = self.tracked.get_mut(entry.end(side).slot())
+            {
+                *count = change(*count);
+            }
+        }
+    }
+
+    /// Lets the flow of this connection pass the end at this side by state.
+    pub fn track(&mut self, slot: Slot, side: Side) {
+        self.change_tracking(slot, |entry| entry.set_tracked(side));
+    }
+
+    /// The end at this side has forgotten the connection.
+    pub fn untrack(&mut self, slot: Slot, side: Side) {
+        self.change_tracking(slot, |entry| entry.clear_tracked(side));
+    }
+
+    fn change_tracking(&mut self, slot: Slot, change: impl FnOnce(&mut Entry)) {
+        let mut entry = *self.entry(slot);
+        self.count(&entry, |n| n - 1);
+        change(&mut entry);
+        self.count(&entry, |n| n + 1);
+        *self.entry_mut(slot) = entry;
+    }
+
+    /// Whether the interface may track one more (D23): it has fewer than `most`,
+    /// or the clock hand, moved on over two groups, meets one of its own that has
+    /// expired or is expendable.
+    pub fn has_allowance(&mut self, now: Tick, interface: InterfaceId, most: u32) -> bool {
+        let is_below = |table: &Table| table.tracked_by(interface.slot()) < most;
+        is_below(self)
+            || (0..RECLAIM_GROUPS).any(|_| {
+                let group = self.hand;
+                self.turn_hand();
+                self.expire(group, now);
+                is_below(self) || self.give_up(group, |entry| entry.is_tracked_by(interface))
+            })
     }
 
     /// What has happened so far.
@@ -291,13 +350,16 @@ impl Table {
     /// Makes room in a group: forgets what has expired, else the expendable
     /// connection that would expire first. False if there is neither.
     fn shed(&mut self, group: usize, now: Tick) -> bool {
-        if self.expire(group, now) > 0 {
-            return true;
-        }
+        self.expire(group, now) > 0 || self.give_up(group, |_| true)
+    }
+
+    /// Gives up the expendable connection of a group that would expire first,
+    /// among those that may be.
+    fn give_up(&mut self, group: usize, may: impl Fn(&Entry) -> bool) -> bool {
         let victim = self
             .taken(group)
             .map(|lane| Slot::new(group, lane))
-            .filter(|slot| self.entry(*slot).state().is_expendable())
+            .filter(|slot| self.entry(*slot).state().is_expendable() && may(self.entry(*slot)))
             .min_by_key(|slot| self.entry(*slot).deadline());
         let Some(slot) = victim else { return false };
         self.remove(slot);
@@ -328,6 +390,7 @@ impl Table {
         self.groups[slot.group()].0[slot.lane()] = tag_of(hash);
         self.entries[slot.0 as usize] = entry;
         self.entry_mut(slot).set_displacement(displacement);
+        self.count(&entry, |n| n + 1);
         self.len += 1;
         self.statistics.inserted += 1;
         slot
@@ -335,13 +398,18 @@ impl Table {
 
     /// Puts another connection with the same key in the place of this one.
     pub fn replace(&mut self, slot: Slot, entry: Entry) {
-        let displacement = self.entry(slot).displacement();
+        let before = *self.entry(slot);
+        let displacement = before.displacement();
+        self.count(&before, |n| n - 1);
+        self.count(&entry, |n| n + 1);
         *self.entry_mut(slot) = entry;
         self.entry_mut(slot).set_displacement(displacement);
     }
 
     /// Forgets the connection in this slot.
     pub fn remove(&mut self, slot: Slot) {
+        let entry = *self.entry(slot);
+        self.count(&entry, |n| n - 1);
         let tag = std::mem::take(&mut self.groups[slot.group()].0[slot.lane()]);
         for group in self.passed(slot, tag) {
             self.groups[group].0[SLOTS] -= 1;

@@ -37,6 +37,20 @@ impl Timeouts {
         icmp: Ticks::from_secs(30),
     };
 
+    /// The longer ones of two ends that both track a connection.
+    pub fn longest(&self, other: &Timeouts) -> Timeouts {
+        Timeouts {
+            tcp_established: self.tcp_established.max(other.tcp_established),
+            udp: self.udp.max(other.udp),
+            udp_stream: self.udp_stream.max(other.udp_stream),
+            other: self.other.max(other.other),
+            syn: self.syn.max(other.syn),
+            closing: self.closing.max(other.closing),
+            closed: self.closed.max(other.closed),
+            icmp: self.icmp.max(other.icmp),
+        }
+    }
+
     /// How long a connection in this state lives without a packet.
     #[inline]
     pub fn of(&self, state: State) -> Ticks {

@@ -87,6 +87,7 @@ mod tests {
             policy: Arc::new(Policy::new(DirectionRules::default(), DirectionRules::default())),
             revoked: None,
             timeouts: Default::default(),
+            settings: Default::default(),
         })
     }
 

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use crate::addr::{Addr, MacAddr};
 use crate::conntrack::Timeouts;
 use crate::ids::{InterfaceId, PortIndex, VlanId, VpcIndex};
-use crate::policy::{Policy, Revoked};
+use crate::policy::{Direction, Policy, Query, Revoked, Tables};
+use crate::verdict::Judgement;
 
 /// An elastic network interface: what security groups protect.
 #[derive(Clone, Debug)]
@@ -36,6 +37,47 @@ pub struct Interface {
     pub revoked: Option<Arc<Revoked>>,
     /// How long its connections are remembered.
     pub timeouts: Timeouts,
+    /// The operator's choices for it.
+    pub settings: InterfaceSettings,
+}
+
+/// What an operator may choose for an interface beyond EC2's attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterfaceSettings {
+    /// Whether all its flows are tracked, also those that rules open to everyone (D25).
+    pub force_tracking: bool,
+    /// How ICMP errors are judged (D17).
+    pub icmp_errors: IcmpErrors,
+    /// Connections that it may track at each worker (D23).
+    pub connections: u32,
+}
+
+impl Default for InterfaceSettings {
+    fn default() -> InterfaceSettings {
+        InterfaceSettings { force_tracking: false, icmp_errors: IcmpErrors::default(), connections: u32::MAX }
+    }
+}
+
+/// How ICMP errors are judged at an interface (D17).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IcmpErrors {
+    /// By the flow of the packet that they quote, or by rules.
+    #[default]
+    Related,
+    /// By rules alone.
+    Rules,
+}
+
+/// A service that groups do not filter where an operator says so (D22): EC2's
+/// name servers, instance metadata and time service are such.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExemptService {
+    /// Its address, beyond the uplinks.
+    pub address: Addr,
+    /// TCP or UDP.
+    pub protocol: u8,
+    /// Its port.
+    pub port: u16,
 }
 
 impl Interface {
@@ -50,6 +92,15 @@ impl Interface {
     #[inline]
     pub fn may_send_from(&self, addr: Addr) -> bool {
         self.owns(addr) || (!self.source_dest_check && !addr.is_link_local_v6())
+    }
+
+    /// How its groups judge a packet in this direction.
+    #[inline]
+    pub fn judge(&self, tables: &Tables, direction: Direction, query: &Query) -> Judgement {
+        match self.policy.judge(tables, direction, query) {
+            Judgement::Untracked if self.settings.force_tracking => Judgement::Tracked,
+            judgement => judgement,
+        }
     }
 
     /// Whether it may be sent packets for this address (destination check).

@@ -8,11 +8,17 @@ pub const EXEMPT_PER_SECOND: u32 = 1024;
 /// The same for everything that an uplink brings: the hosts of a whole network.
 pub const UPLINK_EXEMPT_PER_SECOND: u32 = 16 * EXEMPT_PER_SECOND;
 
+/// ICMP errors about its flows that one interface may be sent per second and
+/// worker (D17), and that may leave by the uplinks.
+pub const RELATED_PER_SECOND: u32 = 1024;
+
 /// Caps what is not held back by rules or state (D22): ARP, neighbour discovery,
-/// DHCP and floods. A new allowance with each tick.
+/// DHCP and floods; and ICMP errors about connections. A new allowance with each tick.
 pub(super) struct Budget {
     interfaces: Box<[Spent]>,
     uplinks: Vec<Spent>,
+    related: Box<[Spent]>,
+    related_out: Spent,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -33,12 +39,21 @@ impl Spent {
 
 impl Budget {
     pub fn new(interface_slots: usize) -> Budget {
-        Budget { interfaces: vec![Spent::default(); interface_slots].into(), uplinks: Vec::new() }
+        let interfaces: Box<[Spent]> = vec![Spent::default(); interface_slots].into();
+        Budget { related: interfaces.clone(), interfaces, uplinks: Vec::new(), related_out: Spent::default() }
     }
 
     /// Whether this interface may send one more now. A slot beyond the table may not.
     pub fn interface(&mut self, id: InterfaceId, now: Tick) -> bool {
         self.interfaces.get_mut(id.slot()).is_some_and(|s| s.spend(now, EXEMPT_PER_SECOND))
+    }
+
+    /// Whether one more error may go to this interface now, or out by the uplinks.
+    pub fn related(&mut self, receiver: InterfaceId, now: Tick) -> bool {
+        match receiver.is_some() {
+            true => self.related.get_mut(receiver.slot()).is_some_and(|s| s.spend(now, RELATED_PER_SECOND)),
+            false => self.related_out.spend(now, UPLINK_EXEMPT_PER_SECOND),
+        }
     }
 
     /// Whether this uplink may bring one more now.

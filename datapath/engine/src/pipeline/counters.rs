@@ -107,6 +107,8 @@ pub struct InterfaceCounters {
     pub inbound_packets: Counter,
     /// Their bytes, Ethernet header included.
     pub inbound_bytes: Counter,
+    /// Connections it tracks now, told a little late.
+    pub connections: Counter,
     /// Packets it sent, or that were meant for it, and that were dropped.
     pub drops: Drops,
 }
@@ -155,6 +157,14 @@ impl Counters {
     #[inline]
     pub fn interface(&self, id: InterfaceId) -> Option<&InterfaceCounters> {
         if id.is_some() { self.interfaces.get(id.slot()) } else { None }
+    }
+
+    pub(super) fn tell_connections(&self, slot: usize, connections: u32) {
+        if let Some(interface) = self.interfaces.get(slot)
+            && interface.connections.get() != u64::from(connections)
+        {
+            interface.connections.set(connections.into());
+        }
     }
 
     #[inline]

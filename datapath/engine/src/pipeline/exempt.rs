@@ -7,7 +7,8 @@
 use super::forward::Receiver;
 use super::{Link, PassClass, Passed, Refused, Turn, Work};
 use crate::addr::{Addr, Family};
-use crate::packet::{Arp, ArpOperation, Fragment, Nd, NdKind, Transport, protocol};
+use crate::forward::ExemptService;
+use crate::packet::{Arp, ArpOperation, Ip, Nd, NdKind, protocol};
 use crate::verdict::DropReason;
 
 impl<'a> Turn<'_, 'a> {
@@ -120,6 +121,19 @@ impl<'a> Turn<'_, 'a> {
         self.snapshot.interfaces.by_address(link.vpc, addr).is_some_and(|i| i.port.is_some())
     }
 
+    /// Between a local interface and a service beyond an uplink that an operator
+    /// has exempted.
+    pub(super) fn is_exempt_service(&self, work: &Work<'_>, receiver: Receiver<'_>) -> bool {
+        let snapshot = self.snapshot;
+        if snapshot.exempt.is_empty() || work.link.sender.is_some() == receiver.interface().is_some() {
+            return false;
+        }
+        let Some((from, to)) = ports(&work.ip) else { return false };
+        let (address, port) =
+            if work.link.sender.is_some() { (work.ip.dst, to) } else { (work.ip.src, from) };
+        snapshot.exempt.contains(&ExemptService { address, protocol: work.ip.protocol, port })
+    }
+
     /// DHCP between a local client and a server beyond an uplink. Servers on
     /// this switch are machines like others: their groups decide.
     pub(super) fn is_exempt_dhcp(&self, work: &Work<'_>, receiver: Receiver<'_>) -> bool {
@@ -127,16 +141,18 @@ impl<'a> Turn<'_, 'a> {
     }
 }
 
+/// Ports of TCP and UDP, also where only the first fragment had them.
+fn ports(ip: &Ip) -> Option<(u16, u16)> {
+    match ip.protocol {
+        protocol::TCP | protocol::UDP => ip.transport.ports(),
+        _ => None,
+    }
+}
+
 /// DHCP (RFC 2131) or DHCPv6 (RFC 8415): from an interface as a client speaks,
 /// from an uplink as a server does.
 pub(super) fn is_dhcp(work: &Work<'_>) -> bool {
-    let ports = match work.ip.transport {
-        Transport::Udp(udp) => (udp.src_port, udp.dst_port),
-        Transport::Fragment(Fragment { ports: Some(ports), .. }) if work.ip.protocol == protocol::UDP => {
-            ports
-        }
-        _ => return false,
-    };
+    let Some(ports) = ports(&work.ip).filter(|_| work.ip.protocol == protocol::UDP) else { return false };
     let (client, server) = match work.ip.src.family() {
         Family::V4 => (68, 67),
         Family::V6 => (546, 547),

@@ -48,7 +48,7 @@ impl<'a> Turn<'_, 'a> {
             return Err(Refused(DropReason::FragmentOrphan, link.sender_id()));
         }
         let permits = |interface: &Interface, direction, remote| {
-            interface.policy.judge(&snapshot.tables, direction, &question.query(remote)) != Judgement::Denied
+            interface.judge(&snapshot.tables, direction, &question.query(remote)) != Judgement::Denied
         };
         if let Some(sender) = link.sender
             && !permits(sender, Direction::Outbound, work.ip.dst)

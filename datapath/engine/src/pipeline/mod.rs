@@ -18,7 +18,7 @@ mod police;
 mod tests;
 mod track;
 
-pub use budget::{EXEMPT_PER_SECOND, UPLINK_EXEMPT_PER_SECOND};
+pub use budget::{EXEMPT_PER_SECOND, RELATED_PER_SECOND, UPLINK_EXEMPT_PER_SECOND};
 pub use counters::{Counter, Counters, Drops, InterfaceCounters, PassClass};
 pub use outcome::{Outcome, Outcomes};
 
@@ -44,6 +44,9 @@ pub const BURST: usize = 32;
 
 /// Table groups that [`Pipeline::housekeep`] looks at for expired connections.
 const SWEEP_GROUPS: usize = 4;
+
+/// Interface slots of which [`Pipeline::housekeep`] tells the connections.
+const TOLD_SLOTS: usize = 32;
 
 /// What a pipeline is made from.
 pub struct PipelineConfig {
@@ -170,6 +173,9 @@ pub struct Pipeline {
     fragments: Fragments,
     budget: Budget,
     counters: Arc<Counters>,
+    interface_slots: usize,
+    /// The slot up to which connections have been told.
+    told: usize,
 }
 
 impl Pipeline {
@@ -179,7 +185,9 @@ impl Pipeline {
             worker: config.worker,
             workers: config.workers,
             hasher: FlowHasher::new(config.seed),
-            table: Table::new(config.table),
+            table: Table::new(config.table).counting(config.interface_slots),
+            told: 0,
+            interface_slots: config.interface_slots,
             fragments: Fragments::new(config.interface_slots),
             budget: Budget::new(config.interface_slots),
             counters: config.counters,
@@ -202,6 +210,15 @@ impl Pipeline {
         self.table.sweep(now, SWEEP_GROUPS);
         let Pipeline { fragments, counters, .. } = self;
         fragments.sweep(now, &mut |sender| counters.dropped(DropReason::FragmentOrphan, sender));
+        self.tell_connections();
+    }
+
+    /// Tells how many connections some of the interfaces have.
+    fn tell_connections(&mut self) {
+        for _ in 0..TOLD_SLOTS.min(self.interface_slots) {
+            self.counters.tell_connections(self.told, self.table.tracked_by(self.told));
+            self.told = if self.told + 1 == self.interface_slots { 0 } else { self.told + 1 };
+        }
     }
 
     /// Fragments that wait for their first.

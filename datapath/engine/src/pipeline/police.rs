@@ -5,9 +5,9 @@ use super::forward::Receiver;
 use super::track::timeouts;
 use super::{PassClass, Passed, Refused, Turn, Work};
 use crate::addr::{Addr, Family};
-use crate::conntrack::{Entry, Slot};
+use crate::conntrack::{Entry, Slot, Timeouts};
 use crate::flow::{FlowHash, FlowKey, Side};
-use crate::forward::Interface;
+use crate::forward::{IcmpErrors, Interface};
 use crate::ids::{InterfaceId, VpcIndex};
 use crate::packet::{Fragment, IcmpError, Ip, TcpFlags, Transport, protocol};
 use crate::policy::{Direction, Query, Service};
@@ -98,7 +98,7 @@ impl<'a> Turn<'_, 'a> {
     ) -> Result<Passed<'a>, Refused> {
         self.check_uplink_source(work)?;
         let receiver = self.receiver(work)?;
-        if self.is_exempt_dhcp(work, receiver) {
+        if self.is_exempt_dhcp(work, receiver) || self.is_exempt_service(work, receiver) {
             self.spend(&work.link)?;
             return Ok(Passed { class: PassClass::Exempt, receiver });
         }
@@ -107,6 +107,7 @@ impl<'a> Turn<'_, 'a> {
         if let Transport::Error(error) = &work.ip.transport {
             return self.related(work, error, side, slot, receiver);
         }
+        self.forget_lapsed(work, side, slot, receiver);
         let entry = slot
             .map(|slot| self.engine.table.entry(slot))
             .filter(|entry| Self::is_between(entry, side, work, receiver))
@@ -159,7 +160,7 @@ impl<'a> Turn<'_, 'a> {
             Direction::Outbound => DropReason::OutboundDenied,
             Direction::Inbound => DropReason::InboundDenied,
         };
-        match interface.policy.judge(&self.snapshot.tables, direction, &question.query(remote)) {
+        match interface.judge(&self.snapshot.tables, direction, &question.query(remote)) {
             Judgement::Denied => Standing::Refused(refusal),
             Judgement::Untracked => Standing::Untracked,
             // Its first would have opened the connection, had it passed.
@@ -170,6 +171,19 @@ impl<'a> Turn<'_, 'a> {
                 Standing::Refused(DropReason::RuleRevoked)
             }
             Judgement::Tracked => Standing::Tracked,
+        }
+    }
+
+    /// An end whose own time is up tracks the connection no longer, so that what
+    /// the other end still lets pass does not bring it back there.
+    fn forget_lapsed(&mut self, work: &Work<'a>, side: Side, slot: Option<Slot>, receiver: Receiver<'a>) {
+        let Some(slot) = slot else { return };
+        let entry = self.engine.table.entry(slot);
+        let lapsed = self.lapsed(entry, side, work.link.sender, receiver);
+        for (side, lapsed) in [side, side.other()].into_iter().zip(lapsed) {
+            if lapsed {
+                self.engine.table.untrack(slot, side);
+            }
         }
     }
 
@@ -190,21 +204,34 @@ impl<'a> Turn<'_, 'a> {
         receiver: Receiver<'a>,
         ends: [(Standing, Side); 2],
     ) -> Result<bool, Refused> {
-        let newly = ends.into_iter().filter(|(standing, _)| *standing == Standing::Tracked);
-        if let Some(slot) = slot.filter(|_| matches) {
-            let entry = self.engine.table.entry_mut(slot);
-            newly.for_each(|(_, side)| entry.set_tracked(side));
+        let newly = ends.map(|(standing, at)| (standing == Standing::Tracked).then_some(at));
+        let [sender, receiving] = [work.link.sender, receiver.interface()];
+        let tracking = [sender.filter(|_| newly[0].is_some()), receiving.filter(|_| newly[1].is_some())];
+        let slot_of_it = slot.filter(|_| matches);
+        let mut scratch = Timeouts::DEFAULT;
+        let timeouts = timeouts(tracking, &mut scratch);
+        let opened = Entry::open(*key, side, &work.ip, self.now, timeouts);
+        if slot_of_it.is_none() && opened.is_none() {
+            return Ok(false);
+        }
+        for interface in tracking.into_iter().flatten() {
+            if !self.engine.table.has_allowance(self.now, interface.id, interface.settings.connections) {
+                return Err(Refused(DropReason::AllowanceExceeded, interface.id));
+            }
+        }
+        // What has made room may have been this connection, half-open as it was.
+        let slot_of_it = slot_of_it.and_then(|_| self.engine.table.lookup(self.now, hash, key));
+        if let Some(slot) = slot_of_it {
+            newly.into_iter().flatten().for_each(|side| self.engine.table.track(slot, side));
             return self.advance(work, side, slot, receiver).map(|()| true);
         }
-        let timeouts = timeouts(true, work.link.sender, receiver.interface());
-        let Some(mut entry) = Entry::open(*key, side, &work.ip, self.now, timeouts) else {
-            return Ok(false);
-        };
+        let Some(mut entry) = opened else { return Ok(false) };
         entry.set_end(side, work.link.sender_id());
         entry.set_end(side.other(), receiver.id());
-        newly.for_each(|(_, side)| entry.set_tracked(side));
-        match slot {
-            // The same endpoints, but an address has moved to another interface since.
+        newly.into_iter().flatten().for_each(|side| entry.set_tracked(side));
+        match slot.and_then(|_| self.engine.table.lookup(self.now, hash, key)) {
+            // The same endpoints, but an address has moved to another interface
+            // since, or its port is used again.
             Some(slot) => self.engine.table.replace(slot, entry),
             None => {
                 let at = if entry.is_tracked(side) { work.link.sender_id() } else { receiver.id() };
@@ -235,7 +262,7 @@ impl<'a> Turn<'_, 'a> {
         let tracks = |side, end: InterfaceId| entry.is_some_and(|e| e.end(side) == end && e.is_tracked(side));
         let about = Question::quoted(work.link.vpc, error);
         let plain = Question::of(work.link.vpc, &work.ip);
-        let mut class = PassClass::Related;
+        let mut class = PassClass::Untracked;
         let ends = [
             (
                 work.link.sender,
@@ -257,16 +284,19 @@ impl<'a> Turn<'_, 'a> {
         for (end, side, direction, remote, quoted_remote, refusal) in ends {
             let Some(interface) = end else { continue };
             let judge = |direction, question: &Question, remote| {
-                interface.policy.judge(&self.snapshot.tables, direction, &question.query(remote))
+                interface.judge(&self.snapshot.tables, direction, &question.query(remote))
             };
-            let related = tracks(side, interface.id)
-                || judge(direction.other(), &about, quoted_remote) == Judgement::Untracked;
-            if !related {
-                if judge(direction, &plain, remote) == Judgement::Denied {
-                    return Err(Refused(refusal, interface.id));
-                }
-                class = PassClass::Untracked;
+            let related = interface.settings.icmp_errors == IcmpErrors::Related
+                && (tracks(side, interface.id)
+                    || judge(direction.other(), &about, quoted_remote) == Judgement::Untracked);
+            if related {
+                class = PassClass::Related;
+            } else if judge(direction, &plain, remote) == Judgement::Denied {
+                return Err(Refused(refusal, interface.id));
             }
+        }
+        if class == PassClass::Related && !self.engine.budget.related(receiver.id(), self.now) {
+            return Err(Refused(DropReason::RelatedRate, receiver.id()));
         }
         Ok(Passed { class, receiver })
     }

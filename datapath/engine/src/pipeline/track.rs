@@ -28,11 +28,35 @@ impl<'a> Turn<'_, 'a> {
         }
         let receiver = self.recorded_receiver(work, side, entry)?;
         let settled = (work.link.sender.is_none() || entry.is_tracked(side))
-            && (receiver.interface().is_none() || entry.is_tracked(side.other()));
+            && (receiver.interface().is_none() || entry.is_tracked(side.other()))
+            && !self.lapsed(entry, side, work.link.sender, receiver).contains(&true);
         settled.then(|| {
             self.advance(work, side, slot, receiver)
                 .map(|()| Passed { class: PassClass::Established, receiver })
         })
+    }
+
+    /// Whether the sender's end, and the receiver's, have forgotten a connection
+    /// that both track and one remembers for longer.
+    #[inline]
+    pub(super) fn lapsed(
+        &self,
+        entry: &Entry,
+        side: Side,
+        sender: Option<&Interface>,
+        receiver: Receiver<'_>,
+    ) -> [bool; 2] {
+        match (sender, receiver.interface()) {
+            (Some(one), Some(other))
+                if one.timeouts != other.timeouts
+                    && entry.is_tracked(side)
+                    && entry.is_tracked(side.other()) =>
+            {
+                let longest = one.timeouts.longest(&other.timeouts);
+                [one, other].map(|end| entry.has_lapsed(self.now, &end.timeouts, &longest))
+            }
+            _ => [false; 2],
+        }
     }
 
     /// Moves the connection on by a packet that belongs to it.
@@ -45,7 +69,10 @@ impl<'a> Turn<'_, 'a> {
         receiver: Receiver<'a>,
     ) -> Result<(), Refused> {
         let entry = self.engine.table.entry_mut(slot);
-        let timeouts = timeouts(entry.originator() == side, work.link.sender, receiver.interface());
+        let tracking = |side, end: Option<&'a Interface>| end.filter(|_| entry.is_tracked(side));
+        let ends = [tracking(side, work.link.sender), tracking(side.other(), receiver.interface())];
+        let mut scratch = Timeouts::DEFAULT;
+        let timeouts = timeouts(ends, &mut scratch);
         entry
             .advance(side, &work.ip, self.now, timeouts)
             .map_err(|reason| Refused(reason, work.link.sender_id()))
@@ -57,14 +84,16 @@ impl<'a> Turn<'_, 'a> {
     }
 }
 
-/// Whose timeouts hold for a flow: its originator's, or the other end's where
-/// the originator is not on this switch.
+/// The timeouts that a connection lives by: of the end that tracks it, or the
+/// longer ones of both (D18). `scratch` is where those are put together.
 #[inline]
-pub(super) fn timeouts<'t>(
-    sender_is_originator: bool,
-    sender: Option<&'t Interface>,
-    receiver: Option<&'t Interface>,
-) -> &'t Timeouts {
-    let (first, second) = if sender_is_originator { (sender, receiver) } else { (receiver, sender) };
-    first.or(second).map_or(&Timeouts::DEFAULT, |i| &i.timeouts)
+pub(super) fn timeouts<'t>(ends: [Option<&'t Interface>; 2], scratch: &'t mut Timeouts) -> &'t Timeouts {
+    match ends {
+        [Some(one), Some(other)] if one.timeouts != other.timeouts => {
+            *scratch = one.timeouts.longest(&other.timeouts);
+            scratch
+        }
+        [Some(one), _] | [None, Some(one)] => &one.timeouts,
+        [None, None] => scratch,
+    }
 }

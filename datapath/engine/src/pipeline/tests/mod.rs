@@ -7,5 +7,6 @@ mod neighbours;
 mod spoofing;
 mod state;
 mod steering;
+mod tracking;
 mod uplink;
 mod world;

@@ -8,7 +8,7 @@ use super::super::*;
 use crate::addr::Family;
 use crate::addr::Prefix;
 use crate::conntrack::Timeouts;
-use crate::forward::{Addresses, Delivery, Interfaces, PortRole, Uplink, VlanEdit, Vpc};
+use crate::forward::{Addresses, Delivery, ExemptService, Interfaces, PortRole, Uplink, VlanEdit, Vpc};
 use crate::fragment::FragmentOf;
 use crate::packet::build::{ip, mac};
 use crate::policy::{Direction, DirectionRules, Policy, Revoked, ServiceSet};
@@ -50,6 +50,7 @@ pub struct World {
     pub generation: u64,
     pub now: Tick,
     pub out: Outcomes,
+    pub exempt: Vec<ExemptService>,
     /// Fragments that wait for their first.
     pub waiting: HashMap<u16, (PortIndex, Vec<u8>)>,
 }
@@ -74,6 +75,7 @@ impl World {
             policy: Arc::new(Policy::new(DirectionRules::default(), DirectionRules::default())),
             revoked: None,
             timeouts: Timeouts::DEFAULT,
+            settings: Default::default(),
         });
         World {
             pipeline: Pipeline::new(PipelineConfig {
@@ -89,6 +91,7 @@ impl World {
             generation: 1,
             now: Tick::from_secs(1),
             out: Outcomes::new(),
+            exempt: vec![],
             waiting: HashMap::new(),
         }
     }
@@ -128,6 +131,7 @@ impl World {
             ports,
             vpcs: vec![vpc],
             tables: Default::default(),
+            exempt: self.exempt.clone(),
         }
     }
 
