@@ -1,11 +1,13 @@
 //! A laboratory for the switch: network namespaces as instances, each with a
-//! real network stack, and the daemon between them.
+//! real network stack, and the daemon between them; and the specification that
+//! the engine is compared with.
 
 #![forbid(unsafe_code)]
 
 mod command;
 mod lab;
 pub mod policy;
+pub mod specification;
 
 pub use command::run;
 pub use lab::{Conversation, Instance, Lab, Options, Server, binary, stop_on_signals};

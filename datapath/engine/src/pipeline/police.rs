@@ -259,7 +259,9 @@ impl<'a> Turn<'_, 'a> {
         let quoted = &error.quoted;
         let entry = slot.map(|slot| self.engine.table.entry(slot));
         // `side` sent the quoted packet, so the error goes to it.
-        let tracks = |side, end: InterfaceId| entry.is_some_and(|e| e.end(side) == end && e.is_tracked(side));
+        let tracks = |side, end: InterfaceId| {
+            entry.is_some_and(|e| e.end(side) == end && e.is_tracked(side) && !self.has_lapsed(e, side))
+        };
         let about = Question::quoted(work.link.vpc, error);
         let plain = Question::of(work.link.vpc, &work.ip);
         let mut class = PassClass::Untracked;

@@ -59,6 +59,18 @@ impl<'a> Turn<'_, 'a> {
         }
     }
 
+    /// The same for one end of a connection that this packet need not be of.
+    pub(super) fn has_lapsed(&self, entry: &Entry, side: Side) -> bool {
+        let interface =
+            |side| self.snapshot.interfaces.get(entry.end(side)).filter(|_| entry.is_tracked(side));
+        match (interface(side), interface(side.other())) {
+            (Some(own), Some(other)) if own.timeouts != other.timeouts => {
+                entry.has_lapsed(self.now, &own.timeouts, &own.timeouts.longest(&other.timeouts))
+            }
+            _ => false,
+        }
+    }
+
     /// Moves the connection on by a packet that belongs to it.
     #[inline]
     pub(super) fn advance(
