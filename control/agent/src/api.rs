@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use policy::{ExplainError, ExplainRequest};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::error::ApiError;
-use crate::push::PushOptions;
+use crate::push::{Change, PushError, PushOptions, Pushed};
 use crate::switch::{Handle, Switch};
 use crate::{metrics, views};
 
@@ -55,6 +55,7 @@ impl Api {
         let view = |view: fn(&Switch) -> Value| get(move |State(api): State<Api>| show(api, view));
         let routes = Router::new()
             .route("/v1/policy", put(push).get(policy))
+            .route("/v1/actions/{action}", post(act))
             .route("/v1/status", view(views::status))
             .route("/v1/groups", view(views::groups))
             .route("/v1/rules", view(views::rules))
@@ -116,25 +117,66 @@ async fn push(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
+    let options = options(&api, query, &headers)?;
+    let pushed = change(&api, body, move |switch, document| switch.push(Change::Document(document), options));
+    let pushed = pushed.await?;
+    Ok(([(header::ETAG, etag(pushed.generation))], Json(pushed)).into_response())
+}
+
+/// A single change, by EC2's name of it. It takes the way of a push, and answers
+/// as EC2 does, with the generation that it made.
+async fn act(
+    State(api): State<Api>,
+    UrlPath(action): UrlPath<String>,
+    query: Result<Query<PushQuery>, QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let options = options(&api, query, &headers)?;
+    let pushed = change(&api, body, move |switch, request| {
+        switch.push(Change::Action { name: &action, request }, options)
+    });
+    let mut pushed = pushed.await?;
+    let mut answer = std::mem::take(&mut pushed.answer);
+    answer["Generation"] = pushed.generation.into();
+    answer["Enforced"] = pushed.enforced.into();
+    if !pushed.notices.is_empty() {
+        answer["Notices"] = json!(pushed.notices);
+    }
+    Ok(([(header::ETAG, etag(pushed.generation))], Json(answer)).into_response())
+}
+
+fn options(
+    api: &Api,
+    query: Result<Query<PushQuery>, QueryRejection>,
+    headers: &HeaderMap,
+) -> Result<PushOptions, ApiError> {
     let Query(query) = query?;
-    let options = PushOptions {
+    Ok(PushOptions {
         partial: query.partial,
         no_wait: query.wait == Some(false),
-        if_generation: if_match(&headers)?,
+        if_generation: if_match(headers)?,
         uid: api.uid,
-    };
+    })
+}
+
+/// Reads a body and hands it to the control thread.
+async fn change(
+    api: &Api,
+    body: Body,
+    push: impl FnOnce(&mut Switch, &[u8]) -> Result<Pushed, PushError> + Send + 'static,
+) -> Result<Pushed, ApiError> {
     let read = async {
         let place = api.documents.clone().acquire_owned().await.map_err(ApiError::internal)?;
         Ok((read(body, MAX_DOCUMENT).await?, place))
     };
-    let (document, place) = in_time(read).await?;
+    let (bytes, place) = in_time(read).await?;
     let pushed = api.handle.run(move |switch| {
-        let pushed = switch.push(&document, options);
+        let pushed = push(switch, &bytes);
         drop(place);
         pushed
     });
-    let pushed = pushed.await??;
-    Ok(([(header::ETAG, etag(pushed.generation))], Json(pushed)).into_response())
+    Ok(pushed.await??)
 }
 
 fn etag(generation: u64) -> String {

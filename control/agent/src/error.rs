@@ -53,6 +53,9 @@ impl From<PushError> for ApiError {
     fn from(error: PushError) -> ApiError {
         match error {
             PushError::Invalid(faults) => ApiError { status: StatusCode::BAD_REQUEST, faults },
+            PushError::UnknownAction => {
+                ApiError::new(StatusCode::NOT_FOUND, "InvalidAction", "there is no action of this name")
+            }
             PushError::Conflict { current } => {
                 let message =
                     format!("generation {current} is in force, not the one the change was made for");

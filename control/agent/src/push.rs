@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use policy::{Faults, Notice, Validated, merge, parse, self_check, validate};
+use policy::{Edited, Faults, Notice, Validated, edit, merge, parse, self_check, validate};
 use serde::Serialize;
+use serde_json::Value;
 use worker::NotEnforced;
 
 use crate::metrics::{PushMetrics, Step};
@@ -32,13 +33,32 @@ pub struct Pushed {
     pub interfaces: usize,
     /// What may not be meant as it is written.
     pub notices: Vec<Notice>,
+    /// What a single change answers, in AWS's shape.
+    #[serde(skip)]
+    pub answer: Value,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'c> {
+    /// This document is the policy from now on.
+    Document(&'c [u8]),
+    /// An action of EC2's, with its request, changes the policy in force.
+    Action {
+        /// EC2's name of it.
+        name: &'c str,
+        /// The request, as JSON.
+        request: &'c [u8],
+    },
 }
 
 /// Why a push changed nothing, but for the last, which came too late to.
 #[derive(Debug)]
 pub enum PushError {
-    /// The document is wrong.
+    /// The document or the request is wrong.
     Invalid(Faults),
+    /// There is no such action.
+    UnknownAction,
     /// It is for another generation than the one in force.
     Conflict {
         /// The generation in force.
@@ -66,17 +86,36 @@ pub struct PushOptions {
 }
 
 impl Switch {
-    /// Puts a document into force.
-    pub fn push(&mut self, document: &[u8], options: PushOptions) -> Result<Pushed, PushError> {
+    /// Puts a change into force.
+    pub fn push(&mut self, change: Change<'_>, options: PushOptions) -> Result<Pushed, PushError> {
         let metrics = self.metrics.clone();
-        let result = self.push_steps(document, options, &metrics);
+        let result = self.push_steps(change, options, &metrics);
         metrics.finished(result.is_ok());
         result
     }
 
+    /// The document that a change wants in force, what it answers, and its own notices.
+    fn wanted(
+        &self,
+        change: Change<'_>,
+        metrics: &PushMetrics,
+    ) -> Result<(Value, Value, Option<Vec<Notice>>), PushError> {
+        match change {
+            Change::Document(bytes) => Ok((value("the document", bytes, metrics)?, Value::Null, None)),
+            Change::Action { name, request } => {
+                let request = value("the request", request, metrics)?;
+                let none = Validated::default();
+                let current = self.current.as_ref().map_or(&none, |current| &current.policy);
+                let edited = edit(current, name, &request).ok_or(PushError::UnknownAction)?;
+                let Edited { policy, answer, notices } = edited.map_err(PushError::Invalid)?;
+                Ok((policy.to_document(), answer, Some(notices)))
+            }
+        }
+    }
+
     fn push_steps(
         &mut self,
-        document: &[u8],
+        change: Change<'_>,
         options: PushOptions,
         metrics: &PushMetrics,
     ) -> Result<Pushed, PushError> {
@@ -85,9 +124,7 @@ impl Switch {
         if options.if_generation.is_some_and(|wanted| wanted != current) {
             return Err(PushError::Conflict { current });
         }
-        let document = metrics
-            .time(Step::Parse, || parse("the document", document).and_then(merge))
-            .map_err(PushError::Invalid)?;
+        let (document, answer, meant) = self.wanted(change, metrics)?;
         let (policy, notices) = metrics
             .time(Step::Validate, || validate(&document, &self.context(options.partial)))
             .map_err(PushError::Invalid)?;
@@ -110,7 +147,8 @@ impl Switch {
         }
         metrics.time(Step::Publish, || self.datapath.publish(snapshot.clone()));
         let published_us = start.elapsed().as_micros() as u64;
-        let mut pushed = pushed(&policy, generation, notices);
+        // Of a single change, what the rest of the policy is noticed for is known already.
+        let mut pushed = pushed(&policy, generation, meant.unwrap_or(notices), answer);
         pushed.published_us = published_us;
         self.current = Some(Current { generation, policy: Arc::new(policy), snapshot });
         if !options.no_wait {
@@ -132,7 +170,12 @@ impl Switch {
     }
 }
 
-fn pushed(policy: &Validated, generation: u64, notices: Vec<Notice>) -> Pushed {
+/// The bytes of a request as one JSON value.
+fn value(name: &str, bytes: &[u8], metrics: &PushMetrics) -> Result<Value, PushError> {
+    metrics.time(Step::Parse, || parse(name, bytes).and_then(merge)).map_err(PushError::Invalid)
+}
+
+fn pushed(policy: &Validated, generation: u64, notices: Vec<Notice>, answer: Value) -> Pushed {
     Pushed {
         generation,
         enforced: false,
@@ -142,5 +185,6 @@ fn pushed(policy: &Validated, generation: u64, notices: Vec<Notice>) -> Pushed {
         rules: policy.groups.values().map(|g| g.inbound.len() + g.outbound.len()).sum(),
         interfaces: policy.interfaces.len(),
         notices,
+        answer,
     }
 }

@@ -6,6 +6,7 @@
 mod check;
 mod compile;
 mod document;
+mod edit;
 mod explain;
 mod export;
 mod model;
@@ -17,6 +18,7 @@ mod validate;
 pub use check::{Mismatch, self_check};
 pub use compile::Compiler;
 pub use document::{merge, parse};
+pub use edit::{Edited, edit};
 pub use explain::{EndExplanation, ExplainError, ExplainRequest, Explanation, NearestMiss, explain};
 pub use model::*;
 pub use report::{Fault, Faults, MAX_FAULTS, Notice};

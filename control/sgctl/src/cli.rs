@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::actions::{
+    Authorize, CopyGroup, CreateGroup, DeleteGroup, DescribeRule, PrefixLists, Revoke, SetGroups,
+};
+
 /// Talks to sgswitchd: pushes policies, shows what is in force, and why.
 #[derive(Debug, Parser)]
 #[command(
@@ -45,6 +49,22 @@ pub enum Verb {
     },
     /// Why a packet would pass, or what comes nearest where nothing permits it.
     Explain(Explain),
+    /// Make a security group: nothing comes in, everything goes out.
+    CreateGroup(CreateGroup),
+    /// Make a group with the rules of another.
+    CopyGroup(CopyGroup),
+    /// Delete a group that no interface has and no rule refers to.
+    DeleteGroup(DeleteGroup),
+    /// Add a rule to a group.
+    Authorize(Authorize),
+    /// Take rules from a group, by their properties or ids.
+    Revoke(Revoke),
+    /// Change the description of a rule.
+    DescribeRule(DescribeRule),
+    /// Give an interface other groups.
+    SetGroups(SetGroups),
+    /// Make, change and delete prefix lists.
+    PrefixList(PrefixLists),
     /// Connections.
     Flows {
         #[command(subcommand)]

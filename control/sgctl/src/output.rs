@@ -31,7 +31,11 @@ pub fn errors(body: &Value) -> String {
             "" => String::new(),
             path => format!("{path}: "),
         };
-        text.push_str(&format!("sgctl: {path}{} ({})\n", part("message"), part("code")));
+        match part("code") {
+            // As EC2's documentation has the line (D15).
+            "CannotDelete" => text.push_str(&format!("Client.CannotDelete: {}\n", part("message"))),
+            code => text.push_str(&format!("sgctl: {path}{} ({code})\n", part("message"))),
+        }
         if let Some(file) = error["file"].as_str() {
             text.push_str(&format!("sgctl:   in {file}\n"));
         }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde_json::{Value, json};
 
+use crate::actions::{Action, When};
 use crate::cli::{Arguments, Explain, Flows, Output, Push, Verb, What};
 use crate::client::{Ask, Failure, ask};
 use crate::documents;
@@ -47,6 +48,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
                 answer(Ask { method: Method::POST, path: "/v1/explain", body, if_match: None })?;
             show(&explanation, &explained);
         }
+        Verb::CreateGroup(verb) => show(&act(arguments, verb.action(), &verb.when)?, &acted),
+        Verb::CopyGroup(verb) => show(&act(arguments, verb.action(), &verb.when)?, &acted),
+        Verb::DeleteGroup(verb) => show(&act(arguments, verb.action(), &verb.when)?, &acted),
+        Verb::Authorize(verb) => show(&act(arguments, verb.action()?, &verb.when)?, &acted),
+        Verb::Revoke(verb) => show(&act(arguments, verb.action()?, &verb.when)?, &acted),
+        Verb::DescribeRule(verb) => show(&act(arguments, verb.action(), &verb.when)?, &acted),
+        Verb::SetGroups(verb) => show(&act(arguments, verb.action(), &verb.when)?, &acted),
+        Verb::PrefixList(verb) => show(&act(arguments, verb.action(), &verb.when)?, &acted),
         Verb::Flows { verb: Flows::List { limit, interface, protocol } } => {
             let mut query = form_urlencoded::Serializer::new(String::new());
             query.append_pair("limit", &limit.to_string());
@@ -67,6 +76,29 @@ fn push_documents(arguments: &Arguments, push: &Push) -> Result<Value, Failure> 
         documents.locate(&mut failure);
         failure
     })
+}
+
+/// Asks for a single change.
+fn act(arguments: &Arguments, (action, request): Action, when: &When) -> Result<Value, Failure> {
+    let path = format!("/v1/actions/{action}?wait={}", !when.no_wait);
+    let body = Some(&request);
+    ask(&arguments.socket, Ask { method: Method::POST, path: &path, body, if_match: when.if_generation })
+}
+
+/// What a single change has made, and the generation that enforces it.
+fn acted(answer: &Value) -> String {
+    let mut text = String::new();
+    for notice in items(answer, "Notices") {
+        text.push_str(&format!("notice: {}: {}\n", cell(&notice["path"]), cell(&notice["message"])));
+    }
+    let made = answer["GroupId"].as_str().or(answer["PrefixList"]["PrefixListId"].as_str());
+    let rules = items(answer, "SecurityGroupRules");
+    let rules = rules.iter().filter_map(|rule| rule["SecurityGroupRuleId"].as_str());
+    for id in made.into_iter().chain(rules) {
+        text.push_str(&format!("{id}\n"));
+    }
+    let state = if answer["Enforced"] == json!(true) { "enforced by every worker" } else { "published" };
+    text + &format!("generation {}: {state}\n", cell(&answer["Generation"]))
 }
 
 fn pushed_in_words(pushed: &Value) -> String {

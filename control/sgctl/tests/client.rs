@@ -213,3 +213,107 @@ fn a_reader_that_leaves_early_is_no_failure() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
 }
+
+/// What a verb asks: its path and request.
+fn asked(arguments: &[&str]) -> (String, Value) {
+    let answer = json!({ "Generation": 8, "Enforced": true, "GroupId": "sg-0new" });
+    let (code, out, err, request) = exchange(200, &answer, arguments, "");
+    assert_eq!(code, 0, "{arguments:?}: {err}");
+    assert!(out.contains("sg-0new") && out.contains("generation 8: enforced"), "{out}");
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().to_string(), serde_json::from_str(body).unwrap())
+}
+
+#[test]
+fn single_changes_are_ec2s_actions() {
+    let (path, request) = asked(&["create-group", "--name", "db", "--description", "data", "--vpc", "vpc-1"]);
+    assert_eq!(path, "/v1/actions/CreateSecurityGroup?wait=true");
+    assert_eq!(request, json!({ "GroupName": "db", "Description": "data", "VpcId": "vpc-1" }));
+    let cases: [(&[&str], &str, Value); 9] = [
+        (
+            &["copy-group", "sg-1", "--name", "n", "--description", "d"],
+            "CopySecurityGroup",
+            json!({ "SourceGroupId": "sg-1", "GroupName": "n", "Description": "d" }),
+        ),
+        (&["delete-group", "sg-1"], "DeleteSecurityGroup", json!({ "GroupId": "sg-1" })),
+        (
+            &[
+                "authorize",
+                "sg-1",
+                "--ingress",
+                "--protocol",
+                "tcp",
+                "--port",
+                "7000-8000",
+                "--cidr",
+                "::/0",
+                "--description",
+                "x",
+            ],
+            "AuthorizeSecurityGroupIngress",
+            json!({ "GroupId": "sg-1", "IpPermissions": [{ "IpProtocol": "tcp",
+                "FromPort": 7000, "ToPort": 8000, "Ipv6Ranges": [{ "CidrIpv6": "::/0", "Description": "x" }] }] }),
+        ),
+        (
+            &["revoke", "sg-1", "--egress", "--protocol", "icmp", "--icmp-type", "8", "--group", "sg-2"],
+            "RevokeSecurityGroupEgress",
+            json!({ "GroupId": "sg-1", "IpPermissions": [{ "IpProtocol": "icmp",
+                "FromPort": 8, "ToPort": -1, "UserIdGroupPairs": [{ "GroupId": "sg-2" }] }] }),
+        ),
+        (
+            &["revoke", "sg-1", "--ingress", "--rule", "sgr-1", "--rule", "sgr-2"],
+            "RevokeSecurityGroupIngress",
+            json!({ "GroupId": "sg-1", "SecurityGroupRuleIds": ["sgr-1", "sgr-2"] }),
+        ),
+        (
+            &["describe-rule", "sg-1", "--ingress", "--rule", "sgr-1", "--description", ""],
+            "UpdateSecurityGroupRuleDescriptionsIngress",
+            json!({ "GroupId": "sg-1",
+                "SecurityGroupRuleDescriptions": [{ "SecurityGroupRuleId": "sgr-1", "Description": "" }] }),
+        ),
+        (
+            &["set-groups", "i-1", "sg-1"],
+            "ModifyInstanceAttribute",
+            json!({ "InstanceId": "i-1", "Groups": ["sg-1"] }),
+        ),
+        (
+            &["set-groups", "eni-1", "sg-1", "sg-2"],
+            "ModifyNetworkInterfaceAttribute",
+            json!({ "NetworkInterfaceId": "eni-1", "Groups": ["sg-1", "sg-2"] }),
+        ),
+        (
+            &["prefix-list", "add", "pl-1", "--version", "3", "10.0.0.0/8"],
+            "ModifyManagedPrefixList",
+            json!({ "PrefixListId": "pl-1", "CurrentVersion": 3, "AddEntries": [{ "Cidr": "10.0.0.0/8" }] }),
+        ),
+    ];
+    for (arguments, action, expected) in cases {
+        let (path, request) = asked(arguments);
+        assert_eq!((path, request), (format!("/v1/actions/{action}?wait=true"), expected), "{arguments:?}");
+    }
+}
+
+#[test]
+fn d15_what_cannot_be_deleted_is_told_in_the_sources_words() {
+    let message = "the specified group: \"sg-51530134\" name: \"default\" cannot be deleted by a user";
+    let answer = json!({ "errors": [{ "code": "CannotDelete", "message": message, "path": "GroupId" }], "not_listed": 0 });
+    let (code, _, err, _) = exchange(400, &answer, &["delete-group", "sg-51530134"], "");
+    assert_eq!(code, 2);
+    assert_eq!(err, format!("Client.CannotDelete: {message}\n"));
+}
+
+#[test]
+fn half_a_rule_is_refused_before_anybody_is_asked() {
+    for arguments in [
+        &["authorize", "sg-1", "--protocol", "tcp", "--cidr", "::/0"][..],
+        &["authorize", "sg-1", "--ingress", "--egress", "--protocol", "tcp", "--cidr", "::/0"],
+        &["authorize", "sg-1", "--ingress", "--cidr", "::/0"],
+        &["authorize", "sg-1", "--ingress", "--protocol", "tcp", "--port", "x", "--cidr", "::/0"],
+        &["authorize", "sg-1", "--ingress", "--protocol", "tcp", "--cidr", "::/0", "--group", "sg-2"],
+        &["revoke", "sg-1", "--ingress"],
+        &["set-groups", "eni-1"],
+    ] {
+        let output = sgctl(Path::new("/nonexistent.sock"), arguments, "");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    }
+}

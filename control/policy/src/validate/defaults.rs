@@ -48,7 +48,7 @@ fn everything(peer: Peer) -> Rule {
 
 /// What a new group lets out: everything (S13, S65), by IPv6 only where the VPC
 /// has it (D14).
-fn everything_out(ipv6: bool) -> Vec<Rule> {
+pub(crate) fn everything_out(ipv6: bool) -> Vec<Rule> {
     let blocks = [Some("0.0.0.0/0"), ipv6.then_some("::/0")];
     let block = |text: &str| text.parse().map(Peer::Cidr).expect("a block in a constant");
     blocks.into_iter().flatten().map(|text| everything(block(text))).collect()

@@ -7,9 +7,9 @@ use crate::model::{Peer, Rule, RuleService, SecurityGroup, Validated};
 use crate::reader::Node;
 use crate::report::Report;
 
-pub(super) const NO_SOURCE: &str =
+pub(crate) const NO_SOURCE: &str =
     "The request must contain exactly one of: cidrIp, cidrIpv6, prefixListId, or referencedGroupId";
-pub(super) const TWO_SOURCES: &str =
+pub(crate) const TWO_SOURCES: &str =
     "Only one of cidrIp, cidrIpv6, prefixListId, or referencedGroupId can be specified";
 const BAD_DESCRIPTION: &str = "Invalid rule description. Valid descriptions are strings less than 256 \
     characters from the following set: a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*";
@@ -37,11 +37,20 @@ pub(super) struct Reference {
     pub path: String,
 }
 
-/// The rules of one direction, and which of them refer to groups, from where.
+/// The rules of one direction, where each is, and which refer to groups.
 #[derive(Default)]
-struct Permissions {
-    rules: Vec<Rule>,
+pub(crate) struct Permissions {
+    pub rules: Vec<Rule>,
+    /// Permission, list, and item of each rule.
+    at: Vec<(usize, &'static str, usize)>,
     references: Vec<(usize, bool, String)>,
+}
+
+impl Permissions {
+    /// The path of a rule in the list of permissions under a key.
+    pub fn path(&self, key: &str, rule: usize) -> String {
+        self.at.get(rule).map_or(key.to_string(), |(n, list, item)| format!("{key}[{n}].{list}[{item}]"))
+    }
 }
 
 /// Reads `SecurityGroups`. Rules have no ids yet.
@@ -54,10 +63,7 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
         let name = named(report, &node, "GroupName").map(str::trim_end);
         let description = named(report, &node, "Description");
         let vpc = node.required(report, "VpcId");
-        if let Some(name) = name.filter(|n| n.starts_with("sg-")) {
-            let message = format!("Invalid value '{name}' for GroupName: it may not start with 'sg-'");
-            report.fault("InvalidParameterValue", node.path_of("GroupName"), message);
-        }
+        no_id(report, &node, name);
         let inbound = permissions(report, &node, "IpPermissions", all);
         let outbound = permissions(report, &node, "IpPermissionsEgress", all);
         let (Some(id), Some(name), Some(description), Some(vpc)) = (id, name, description, vpc) else {
@@ -108,7 +114,7 @@ fn same_name(report: &mut Report, node: &Node<'_, '_>, name: &str, first: &str, 
 }
 
 /// A group's id, well-formed.
-pub(super) fn group_id<'v>(report: &mut Report, node: &Node<'v, '_>, key: &str) -> Option<&'v str> {
+pub(crate) fn group_id<'v>(report: &mut Report, node: &Node<'v, '_>, key: &str) -> Option<&'v str> {
     let id = node.required(report, key)?;
     if is_id(id, "sg-") {
         return Some(id);
@@ -119,7 +125,7 @@ pub(super) fn group_id<'v>(report: &mut Report, node: &Node<'v, '_>, key: &str) 
 }
 
 /// A group's name or description (S59 to S61).
-fn named<'v>(report: &mut Report, node: &Node<'v, '_>, key: &str) -> Option<&'v str> {
+pub(crate) fn named<'v>(report: &mut Report, node: &Node<'v, '_>, key: &str) -> Option<&'v str> {
     let text = node.required(report, key)?;
     if text.trim().is_empty() {
         report.fault("MissingParameter", node.path_of(key), format!("{key} may not be empty"));
@@ -132,8 +138,16 @@ fn named<'v>(report: &mut Report, node: &Node<'v, '_>, key: &str) -> Option<&'v 
     Some(text)
 }
 
+/// A name is none that could be an id (S62).
+pub(crate) fn no_id(report: &mut Report, node: &Node<'_, '_>, name: Option<&str>) {
+    if let Some(name) = name.filter(|n| n.starts_with("sg-")) {
+        let message = format!("Invalid value '{name}' for GroupName: it may not start with 'sg-'");
+        report.fault("InvalidParameterValue", node.path_of("GroupName"), message);
+    }
+}
+
 /// A rule's description (S32, S33, D1); an empty one is none.
-pub(super) fn description<'v>(report: &mut Report, node: &Node<'v, '_>, strict: bool) -> Option<&'v str> {
+pub(crate) fn description<'v>(report: &mut Report, node: &Node<'v, '_>, strict: bool) -> Option<&'v str> {
     let text = node.string(report, "Description").filter(|text| !text.is_empty())?;
     if !is_plain(text, !strict) {
         report.fault("InvalidParameterValue", node.path_of("Description"), BAD_DESCRIPTION);
@@ -150,15 +164,20 @@ const LISTS: [(&str, &str); 4] = [
 ];
 
 /// The rules of one direction: one for each source of each permission.
-fn permissions(report: &mut Report, group: &Node<'_, '_>, key: &str, all: &Validated) -> Permissions {
+pub(crate) fn permissions(
+    report: &mut Report,
+    group: &Node<'_, '_>,
+    key: &str,
+    all: &Validated,
+) -> Permissions {
     let mut found = Permissions::default();
     let mut seen = HashSet::new();
-    for node in group.list(report, key) {
+    for (n, node) in group.list(report, key).into_iter().enumerate() {
         known(&node, report, &keys::PERMISSION);
         let service = service(report, &node);
         let mut sources = 0;
         for (list, about) in LISTS {
-            for item in node.list(report, list) {
+            for (m, item) in node.list(report, list).into_iter().enumerate() {
                 sources += 1;
                 known(&item, report, &keys::PEER);
                 if item.has(about) && LISTS.iter().any(|(_, other)| *other != about && item.has(other)) {
@@ -177,6 +196,7 @@ fn permissions(report: &mut Report, group: &Node<'_, '_>, key: &str, all: &Valid
                     found.references.push((found.rules.len(), by_peering, item.path_of(about)));
                 }
                 let description = description.map(String::from);
+                found.at.push((n, list, m));
                 found.rules.push(Rule { id: String::new(), service, peer, description });
             }
         }
@@ -205,7 +225,7 @@ fn peer(report: &mut Report, item: &Node<'_, '_>, about: &str, all: &Validated) 
 }
 
 /// A rule as EC2's messages name it.
-pub(super) fn in_words(service: &RuleService, peer: &Peer) -> String {
+pub(crate) fn in_words(service: &RuleService, peer: &Peer) -> String {
     let protocol = match service {
         RuleService::All => return format!("peer: {peer}, ALL, ALLOW"),
         other => other.protocol().to_uppercase(),
@@ -217,7 +237,7 @@ pub(super) fn in_words(service: &RuleService, peer: &Peer) -> String {
 }
 
 /// Protocol and ports, or ICMP type and code (D2 to D4).
-pub(super) fn service(report: &mut Report, node: &Node<'_, '_>) -> Option<RuleService> {
+pub(crate) fn service(report: &mut Report, node: &Node<'_, '_>) -> Option<RuleService> {
     match protocol(report, node)? {
         None => Some(RuleService::All),
         Some(number @ (6 | 17)) => ports(report, node, number),

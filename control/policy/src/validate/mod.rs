@@ -1,15 +1,15 @@
 //! From a document to [`Validated`]: all that is wrong at once.
 
 mod bindings;
-mod defaults;
-mod groups;
+pub(crate) mod defaults;
+pub(crate) mod groups;
 mod interfaces;
 mod keys;
 mod networks;
 mod prefix_lists;
 mod quotas;
 mod references;
-mod rule_ids;
+pub(crate) mod rule_ids;
 mod settings;
 
 use ipnet::IpNet;
@@ -79,7 +79,7 @@ fn known(node: &Node<'_, '_>, report: &mut Report, keys: &keys::Keys) {
 
 /// A CIDR block in EC2's notation: always with a length (S24, S25), of the
 /// family that is wanted. Host bits are cleared, with a notice (D5).
-fn cidr(report: &mut Report, node: &Node<'_, '_>, key: &str, ipv6: bool) -> Option<IpNet> {
+pub(crate) fn cidr(report: &mut Report, node: &Node<'_, '_>, key: &str, ipv6: bool) -> Option<IpNet> {
     let text = node.required(report, key)?;
     block(report, text, ipv6, || node.path_of(key))
 }
@@ -108,7 +108,7 @@ fn strict(text: &str) -> Option<IpNet> {
 
 /// A description or name: at most 255 of EC2's characters. `&` is allowed in
 /// rules only where that is not strict (D1).
-fn is_plain(text: &str, ampersand: bool) -> bool {
+pub(crate) fn is_plain(text: &str, ampersand: bool) -> bool {
     let allowed = |b: u8| {
         b.is_ascii_alphanumeric() || b" ._-:/()#,@[]+=;{}!$*".contains(&b) || (ampersand && b == b'&')
     };
@@ -117,7 +117,7 @@ fn is_plain(text: &str, ampersand: bool) -> bool {
 
 /// An id: the prefix, then AWS's hex digits, or other letters, digits and
 /// dashes where people write documents themselves.
-fn is_id(id: &str, prefix: &str) -> bool {
+pub(crate) fn is_id(id: &str, prefix: &str) -> bool {
     let plain = |rest: &str| rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     id.len() <= 64 && id.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && plain(rest))
 }

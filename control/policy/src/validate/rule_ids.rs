@@ -99,7 +99,7 @@ fn peer(report: &mut Report, node: &Node<'_, '_>) -> Option<Peer> {
 }
 
 /// Makes ids from what rules are, so that the same rule has the same id after a restart.
-fn make_ids(group: &mut SecurityGroup) {
+pub(crate) fn make_ids(group: &mut SecurityGroup) {
     let SecurityGroup { id, inbound, outbound, .. } = group;
     for (direction, rules) in [("in", inbound), ("out", outbound)] {
         for rule in rules.iter_mut().filter(|r| r.id.is_empty()) {
