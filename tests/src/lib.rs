@@ -7,6 +7,7 @@
 mod command;
 mod lab;
 pub mod policy;
+pub mod product;
 pub mod specification;
 
 pub use command::run;

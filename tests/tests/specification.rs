@@ -4,23 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use engine::addr::MacAddr;
-use engine::conntrack::TableConfig;
-use engine::flow::Side;
-use engine::ids::{PortIndex, WorkerIndex};
+use engine::packet::TcpFlags;
 use engine::packet::build::{Packet as Frame, mac};
-use engine::packet::{Frame as Bytes, TcpFlags};
-use engine::pipeline::{Arrival, Counters, Outcome, Outcomes, PassClass, Pipeline, PipelineConfig};
-use engine::snapshot::Snapshot;
-use engine::time::Tick;
-use policy::{Compiler, Context, validate};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
+use system_tests::product::Product;
 use system_tests::specification::{
-    Flow, Group, Kind, PORTS, Packet, Peer, Policy, Rule, Segment, Service, Switch, Verdict,
+    Group, Kind, PORTS, Packet, Peer, Policy, Rule, Segment, Service, Switch, Verdict,
 };
 
 /// Interfaces of the switch, on ports of the same numbers; the uplink comes after them.
@@ -296,90 +289,19 @@ fn interface_mac(n: usize) -> MacAddr {
     mac(n as u8 + 1)
 }
 
-/// The product: what validates, compiles and judges.
-struct Product {
-    compiler: Compiler,
-    snapshot: Snapshot,
-    pipeline: Pipeline,
-    outcomes: Outcomes,
-    now: u32,
+/// One packet from the participant that has its source.
+fn judged(product: &mut Product, policy: &Policy, from: IpAddr, to: IpAddr, packet: &Frame) -> Verdict {
+    let port = |address| policy.owner(address).unwrap_or(INTERFACES);
+    let link = |address| policy.owner(address).map_or(mac(99), interface_mac);
+    let (verdict, ports) = product.put(port(from), &packet.frame(link(from), link(to)));
+    if let Verdict::Pass(_) = verdict {
+        assert_eq!(ports, [port(to)], "it goes where it is addressed to");
+    }
+    verdict
 }
 
-impl Product {
-    fn new(policy: &Policy) -> Product {
-        let config = PipelineConfig {
-            worker: WorkerIndex(0),
-            workers: 1,
-            table: TableConfig { capacity: 10_000 },
-            seed: [1, 2, 3, 4],
-            interface_slots: 16,
-            counters: Arc::new(Counters::new(16)),
-        };
-        let mut product = Product {
-            compiler: Compiler::new(16),
-            snapshot: Snapshot::closed(),
-            pipeline: Pipeline::new(config),
-            outcomes: Outcomes::new(),
-            now: 0,
-        };
-        product.push(policy);
-        product
-    }
-
-    fn push(&mut self, policy: &Policy) {
-        let ports: Vec<String> = ["p0", "p1", "p2", "up"].map(String::from).into();
-        let context = Context { ports: &ports, partial: false, missing_ports_are_notices: false };
-        let (validated, _) =
-            validate(&document(policy), &context).unwrap_or_else(|faults| panic!("{faults:?}"));
-        let generation = self.snapshot.generation + 1;
-        self.snapshot = self.compiler.compile(&validated, generation, &ports).unwrap();
-    }
-
-    fn tick(&self) -> Tick {
-        Tick::from_secs(1 + self.now)
-    }
-
-    /// One packet from the participant that has its source.
-    fn judge(&mut self, policy: &Policy, from: IpAddr, to: IpAddr, packet: &Frame) -> Verdict {
-        let port = policy.owner(from).unwrap_or(INTERFACES);
-        let link = |address| policy.owner(address).map_or(mac(99), interface_mac);
-        let frame = packet.frame(link(from), link(to));
-        let arrival =
-            Arrival { frame: Bytes::whole(&frame), port: PortIndex(port as u16), steered: false, of: None };
-        let passed =
-            |product: &Product| PassClass::ALL.map(|class| product.pipeline.counters().passed(class));
-        let (before, now) = (passed(self), self.tick());
-        self.pipeline.run(&self.snapshot, now, &[arrival], &mut (), &mut self.outcomes);
-        match self.outcomes.get(0) {
-            Outcome::Drop(reason) => Verdict::Drop(reason.label()),
-            Outcome::Send(delivery) => {
-                let expected = policy.owner(to).unwrap_or(INTERFACES);
-                assert_eq!(usize::from(delivery.port.0), expected, "it goes where it is addressed to");
-                let after = passed(self);
-                let moved = PassClass::ALL.into_iter().filter(|c| after[*c as usize] != before[*c as usize]);
-                let [class] = moved.collect::<Vec<_>>()[..] else { panic!("one class is counted") };
-                Verdict::Pass(class.label())
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn connections(&self) -> BTreeMap<Flow, &'static str> {
-        let mut found = BTreeMap::new();
-        self.pipeline.table().scan(self.tick(), 0, usize::MAX, &mut |entry| {
-            let protocol = entry.key().protocol();
-            let end = |side| {
-                let (address, port) = entry.key().endpoint(side);
-                // Of a ping, the other end's port says type and code.
-                let icmp = matches!(protocol, 1 | 58) && matches!(port, 0x0800 | 0x8000);
-                (IpAddr::from(address), if icmp { 0 } else { port })
-            };
-            let mut ends = Side::BOTH.map(end);
-            ends.sort();
-            found.insert(Flow { protocol, ends }, entry.state().label());
-        });
-        found
-    }
+fn push(product: &mut Product, policy: &Policy) {
+    product.push(&document(policy)).unwrap_or_else(|faults| panic!("{faults:?}"));
 }
 
 fn changed(policy: &Policy, step: &Step) -> Option<Policy> {
@@ -398,14 +320,15 @@ fn changed(policy: &Policy, step: &Step) -> Option<Policy> {
 type Seen = BTreeMap<String, usize>;
 
 fn run(policy: Policy, steps: &[Step], seen: &mut Seen) -> Result<(), TestCaseError> {
-    let mut product = Product::new(&policy);
+    let mut product = Product::new(10_000);
+    push(&mut product, &policy);
     let mut switch = Switch::new(policy);
     for (number, step) in steps.iter().enumerate() {
         let policy = switch.policy().clone();
         let verdicts = match *step {
             Step::Packet { from, to, v6, ports, kind } => {
                 let Some(packet) = packet(&policy, from, to, v6, ports, kind) else { continue };
-                let verdict = product.judge(&policy, packet.src, packet.dst, &built(&packet));
+                let verdict = judged(&mut product, &policy, packet.src, packet.dst, &built(&packet));
                 Some((verdict, switch.judge(&packet)))
             }
             Step::Error { by, from, to, v6, ports, kind } => {
@@ -416,7 +339,7 @@ fn run(policy: Policy, steps: &[Step], seen: &mut Seen) -> Result<(), TestCaseEr
                 }
                 let error_type = if v6 { 1 } else { 3 };
                 let error = Frame::error_about(&by_address.to_string(), &built(&about), error_type, 0);
-                let verdict = product.judge(&policy, by_address, about.src, &error);
+                let verdict = judged(&mut product, &policy, by_address, about.src, &error);
                 Some((verdict, switch.judge_error(by_address, &about)))
             }
             Step::Wait(seconds) => {
@@ -431,7 +354,7 @@ fn run(policy: Policy, steps: &[Step], seen: &mut Seen) -> Result<(), TestCaseEr
             *seen.entry(format!("{verdict:?}")).or_default() += 1;
         }
         if let Some(next) = changed(&policy, step) {
-            product.push(&next);
+            push(&mut product, &next);
             switch.push(next);
         }
         let specified: BTreeMap<_, _> = switch.connections().into_iter().collect();

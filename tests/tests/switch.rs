@@ -62,7 +62,7 @@ fn check_neighbours(lab: &Lab, port: u16) {
 }
 
 #[test]
-fn an_allowed_case_and_its_nearest_denied_neighbours() {
+fn r8_11_an_allowed_case_and_its_nearest_denied_neighbours() {
     let mut lab = started("1");
     lab.push(&policy(&lab, 4000));
     check_neighbours(&lab, 4000);
@@ -88,7 +88,7 @@ fn two_workers_with_everything_arriving_at_one_queue() {
 }
 
 #[test]
-fn a_hundred_megabytes_each_way_arrive_unchanged() {
+fn s12_a_hundred_megabytes_each_way_arrive_unchanged() {
     let mut lab = started("1");
     lab.push(&policy(&lab, 4000));
     let (server, client) = (lab.instance("server"), lab.instance("client"));
@@ -100,7 +100,7 @@ fn a_hundred_megabytes_each_way_arrive_unchanged() {
 }
 
 #[test]
-fn a_push_every_ten_milliseconds_drops_nothing() {
+fn s4_d8_a_push_every_ten_milliseconds_drops_nothing() {
     let mut lab = started("1");
     let one = policy(&lab, 4000);
     lab.push(&one);
@@ -196,7 +196,7 @@ fn after_a_restart_the_stored_policy_judges_the_first_packet() {
 }
 
 #[test]
-fn untracked_flows_stop_with_their_rule_and_tracked_ones_live() {
+fn s45_s46_untracked_flows_stop_with_their_rule_and_tracked_ones_live() {
     let mut lab = started("1");
     let with = |lab: &Lab, inbound: &[Value]| {
         let groups = [group("sg-servers", inbound, &[all()]), group("sg-clients", &[], &[all()])];

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
-use crate::Burst;
 use crate::port::Opened;
+use crate::{Burst, Mbuf};
 
 /// A receive queue of a started port. One thread polls it at a time.
 #[derive(Debug)]
@@ -33,6 +33,12 @@ impl RxQueue {
 }
 
 impl TxQueue {
+    /// Whether it sends this packet at all: a driver may take packets of one segment only.
+    #[inline]
+    pub fn can_send(&self, packet: &Mbuf) -> bool {
+        self.segments || packet.segments() == 1
+    }
+
     /// Hands packets to the port, which frees them when they are out. Those that
     /// it does not take stay in the burst, at the front. Returns how many it took.
     ///

@@ -321,3 +321,44 @@ fn too_many_interfaces_are_refused_and_nothing_changes() {
     compiler.compile(&pair(json!([]), json!([]), &BOTH), 2, &ports()).unwrap();
     assert_eq!(["eni-1", "eni-2"].map(|id| compiler.interface_id(id).unwrap()), ids);
 }
+
+#[test]
+fn s20_hundreds_of_rules_on_one_interface_work() {
+    // 16 groups of 62 rules, which is as much as quotas may allow together.
+    let ids: Vec<String> = (0..16).map(|n| format!("sg-{n}")).collect();
+    let groups = ids.iter().enumerate().map(|(g, id)| {
+        let rule = |r: usize| tcp(1000 + r as u16, &format!("192.0.{g}.{r}/32"));
+        group(id, "vpc-1", (0..62).map(rule).collect(), json!([]))
+    });
+    let named: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let document = |rules: usize| {
+        json!({
+            "SecurityGroups": groups.clone().collect::<Value>(),
+            "NetworkInterfaces": [interface("eni-1", "vpc-1", "10.0.0.11", &named)],
+            "Settings": { "Quotas": { "RulesPerSecurityGroup": rules, "SecurityGroupsPerInterface": 16 } },
+        })
+    };
+    let policy = read(&document(62));
+    let mut compiler = Compiler::new(4);
+    let snapshot = compiler.compile(&policy, 1, &ports()).unwrap();
+    self_check(&policy, &compiler, &snapshot, 20_000).unwrap();
+    let judged = |block: usize, last: usize, port: usize| {
+        let packet = Packet {
+            remote: format!("192.0.{block}.{last}").parse().unwrap(),
+            protocol: 6,
+            port: port as u16,
+            source_port: 9,
+        };
+        ask(&compiler, &snapshot, "eni-1", Direction::Inbound, &packet)
+    };
+    for g in 0..16 {
+        for r in 0..62 {
+            assert_eq!(judged(g, r, 1000 + r), Judgement::Tracked);
+            assert_eq!(judged(g, r, 1001 + r), Judgement::Denied);
+            assert_eq!(judged(g, r + 62, 1000 + r), Judgement::Denied);
+        }
+    }
+    let ports = ports();
+    let refused = validate(&document(63), &context(&ports)).unwrap_err();
+    assert_eq!(refused.errors[0].path, "Settings.Quotas", "the product is bounded");
+}

@@ -91,7 +91,7 @@ fn s14_d26_what_denies_is_refused() {
 }
 
 #[test]
-fn s21_d3_protocols_by_name_and_number_are_one() {
+fn s21_d3_r7_10_protocols_by_name_and_number_are_one() {
     for (text, expected) in [
         (json!("6"), RuleService::Ports(6, 1, 2)),
         (json!("TCP"), RuleService::Ports(6, 1, 2)),
@@ -117,7 +117,7 @@ fn s21_d3_protocols_by_name_and_number_are_one() {
 }
 
 #[test]
-fn s22_ports_have_both_ends_in_order_and_in_bounds() {
+fn s22_r7_11_ports_have_both_ends_in_order_and_in_bounds() {
     let source = || from_v4("10.0.0.0/8");
     assert_eq!(service(tcp(0, 65_535, source())), RuleService::Ports(6, 0, 65_535));
     assert_eq!(service(tcp(7000, 8000, source())), RuleService::Ports(6, 7000, 8000));
@@ -145,7 +145,7 @@ fn s23_d4_icmp_types_and_codes() {
 }
 
 #[test]
-fn s24_s25_addresses_have_a_length_and_their_own_family() {
+fn s24_s25_r7_12_addresses_have_a_length_and_their_own_family() {
     let v6 = |block: &str| json!({ "Ipv6Ranges": [{ "CidrIpv6": block }] });
     for wrong in [
         "1.2.3.4",
@@ -180,7 +180,7 @@ fn d5_host_bits_are_cut_and_what_is_then_equal_is_a_duplicate() {
 }
 
 #[test]
-fn a_rule_has_exactly_one_source() {
+fn r6_2_r7_14_r7_15_a_rule_has_exactly_one_source() {
     refused(tcp(1, 1, json!({})), "MissingParameter", "", "exactly one of: cidrIp, cidrIpv6");
     let two = json!({ "IpRanges": [{ "CidrIp": "10.0.0.0/8", "GroupId": "sg-1" }] });
     refused(tcp(1, 1, two), "InvalidParameterCombination", ".IpRanges[0]", "Only one of cidrIp");
@@ -223,7 +223,7 @@ fn s31_s36_d10_references_to_what_is_gone_are_stale_and_to_strangers_refused() {
 }
 
 #[test]
-fn s32_s33_d1_descriptions() {
+fn s32_s33_d1_r7_13_descriptions() {
     let described = |text: String, strict: bool| {
         let range = json!({ "IpRanges": [{ "CidrIp": "10.0.0.0/8", "Description": text }] });
         let mut document = inbound(json!([tcp(1, 1, range)]));
@@ -255,7 +255,7 @@ fn s35_public_addresses_count_for_nothing() {
 }
 
 #[test]
-fn s59_to_s63_d16_names_and_descriptions() {
+fn s59_to_s63_d16_r7_16_names_and_descriptions() {
     let named = |name: Value, description: Value| {
         let mut one = group("sg-1", "vpc-1", json!([]), json!([]));
         one["GroupName"] = name;
@@ -312,7 +312,7 @@ fn d6_prefix_lists_have_one_family_and_a_weight() {
 }
 
 #[test]
-fn d20_quotas_by_direction_and_family_and_unlimited() {
+fn d20_r7_17_quotas_by_direction_and_family_and_unlimited() {
     let document = |rules: i64, groups: usize, quotas: Value| {
         let rules: Vec<Value> = (1..=rules).map(|port| tcp(port, port, from_v4("10.0.0.0/8"))).collect();
         let all: Vec<String> = (1..=groups).map(|n| format!("sg-{n}")).collect();
@@ -414,6 +414,52 @@ fn an_export_says_what_the_document_said() {
     let unlimited = good(&plain);
     assert_eq!(unlimited.settings.quotas, None);
     assert_eq!(good(&unlimited.to_document()), unlimited);
+}
+
+#[test]
+fn r6_4_rules_of_the_same_protocol_and_ports_are_shown_as_one() {
+    let range = |block: &str| json!({ "IpRanges": [{ "CidrIp": block }] });
+    let all = json!({ "IpProtocol": "-1", "IpRanges": [{ "CidrIp": "192.0.2.1/32" }] });
+    let document = inbound(json!([
+        tcp(80, 80, range("10.0.0.0/8")),
+        tcp(80, 81, range("10.0.0.0/8")),
+        tcp(80, 80, json!({ "Ipv6Ranges": [{ "CidrIpv6": "::/0" }] })),
+        tcp(80, 80, range("192.0.2.0/24")),
+        all,
+    ]));
+    let shown = good(&document).groups["sg-1"].to_document();
+    let items = shown["IpPermissions"].as_array().unwrap();
+    let of = |from: i64, to: i64| {
+        items.iter().find(|i| (&i["FromPort"], &i["ToPort"]) == (&json!(from), &json!(to))).unwrap()
+    };
+    assert_eq!(items.len(), 3);
+    assert_eq!(of(80, 80)["IpRanges"], json!([{ "CidrIp": "10.0.0.0/8" }, { "CidrIp": "192.0.2.0/24" }]));
+    assert_eq!(of(80, 80)["Ipv6Ranges"], json!([{ "CidrIpv6": "::/0" }]));
+    assert_eq!(of(80, 81)["IpRanges"], json!([{ "CidrIp": "10.0.0.0/8" }]));
+    let everything = items.iter().find(|i| i["IpProtocol"] == "-1").unwrap();
+    assert!(everything.get("FromPort").is_none() && everything.get("ToPort").is_none(), "{everything}");
+}
+
+#[test]
+fn r6_6_interfaces_have_addresses_of_every_kind_and_check_them() {
+    let mut described = interface("eni-1", "vpc-1", "10.0.0.11", &[]);
+    described["PrivateIpAddresses"] = json!([
+        { "PrivateIpAddress": "10.0.0.12", "Primary": false },
+        { "PrivateIpAddress": "10.0.0.11", "Primary": true, "Association": { "PublicIp": "198.51.100.1" } },
+    ]);
+    described["Ipv6Addresses"] = json!([{ "Ipv6Address": "fd00::11" }]);
+    described["Ipv4Prefixes"] = json!([{ "Ipv4Prefix": "10.0.1.0/28" }]);
+    described["Ipv6Prefixes"] = json!([{ "Ipv6Prefix": "fd00:1::/80" }]);
+    let read =
+        |described: &Value| good(&json!({ "NetworkInterfaces": [described] })).interfaces["eni-1"].clone();
+    let found = read(&described);
+    let addresses: Vec<String> = found.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["10.0.0.11", "10.0.0.12", "fd00::11"], "the primary first, the public never");
+    let prefixes: Vec<String> = found.prefixes.iter().map(ToString::to_string).collect();
+    assert_eq!(prefixes, ["10.0.1.0/28", "fd00:1::/80"]);
+    assert!(found.source_dest_check, "on, where nothing is said");
+    described["SourceDestCheck"] = json!(false);
+    assert!(!read(&described).source_dest_check);
 }
 
 #[test]

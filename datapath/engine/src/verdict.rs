@@ -94,6 +94,9 @@ drop_reasons! {
     FragmentFull = "fragment_full";
     /// The ring to the worker that owns the flow is full.
     HandOverFull = "hand_over_full";
+    /// A frame in several buffers, for a port whose driver sends frames of one
+    /// buffer only: larger buffers (`mbuf_room`) hold larger frames.
+    Segmented = "segmented";
     /// The transmit queue took no more.
     TransmitFull = "transmit_full";
     /// No mbuf was left for a copy.

@@ -327,6 +327,10 @@ impl Egress {
         }
         let port = usize::from(delivery.port.0);
         let fits = match &mut ports[port] {
+            Way::Queue(queue) if !queue.can_send(&packet) => {
+                self.counters.dropped(DropReason::Segmented, delivery.receiver);
+                return;
+            }
             Way::Queue(queue) => {
                 let (taken, fits) = self.ports[port].push(packet, |burst| queue.send(burst));
                 self.statistics.transmitted.add(taken as u64);
@@ -349,6 +353,10 @@ impl Egress {
     fn relay_arrived(&mut self, ports: &mut [Way], port: PortIndex, packet: Mbuf) {
         let port = usize::from(port.0);
         let fits = match ports.get_mut(port) {
+            Some(Way::Queue(queue)) if !queue.can_send(&packet) => {
+                self.counters.dropped(DropReason::Segmented, InterfaceId::NONE);
+                return;
+            }
             Some(Way::Queue(queue)) => {
                 let (taken, fits) = self.ports[port].push(packet, |burst| queue.send(burst));
                 self.statistics.transmitted.add(taken as u64);

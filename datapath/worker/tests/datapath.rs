@@ -126,7 +126,11 @@ fn config(workers: usize) -> DatapathConfig {
 
 fn pool(eal: &Eal) -> Mempool {
     let config = MempoolConfig { mbufs: 16_383, cache: 128, ..MempoolConfig::default() };
-    Mempool::new(eal, &unique("pool"), &config).unwrap()
+    pool_of(eal, &config)
+}
+
+fn pool_of(eal: &Eal, config: &MempoolConfig) -> Mempool {
+    Mempool::new(eal, &unique("pool"), config).unwrap()
 }
 
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
@@ -169,7 +173,10 @@ fn run(eal: &Eal, workers: usize, frames: &[Vec<u8>], initial: Snapshot) -> Run 
 }
 
 fn run_as(eal: &Eal, config: &DatapathConfig, frames: &[Vec<u8>], initial: Snapshot) -> Run {
-    let pool = pool(eal);
+    run_in(eal, pool(eal), config, frames, initial)
+}
+
+fn run_in(eal: &Eal, pool: Mempool, config: &DatapathConfig, frames: &[Vec<u8>], initial: Snapshot) -> Run {
     let (input, output) = (Capture::new(frames), Capture(std::env::temp_dir().join(unique("sgswitch-out-"))));
     let reader = format!("{},rx_pcap={}", unique("net_pcap_in"), input.0.display());
     let writer = format!("{},tx_pcap={}", unique("net_pcap_out"), output.0.display());
@@ -180,7 +187,7 @@ fn run_as(eal: &Eal, config: &DatapathConfig, frames: &[Vec<u8>], initial: Snaps
 }
 
 #[test]
-fn one_worker_judges_and_gives_every_mbuf_back() {
+fn s12_one_worker_judges_and_gives_every_mbuf_back() {
     let (_guard, eal) = alone();
     let frames = requests(100);
     let Run { datapath, pool, output, _input } = run(&eal, 1, &frames, snapshot(1, true));
@@ -228,6 +235,45 @@ fn two_workers_share_what_arrives_at_one_queue() {
     }
     assert_eq!(rounds.len(), 300);
     assert!(rounds.values().all(|seen| *seen == [0, 1, 2]));
+}
+
+/// UDP of so many bytes of IP, to a port.
+fn sized(bytes: usize, port: u16) -> Vec<u8> {
+    let data: Vec<u8> = (0..bytes - 28).map(|i| i as u8).collect();
+    Packet::udp("10.0.0.1:1000", &format!("10.1.0.1:{port}"), &data).frame(mac(1), mac(2))
+}
+
+#[test]
+fn s12_r6_8_frames_of_1500_and_9001_bytes_pass_unmodified() {
+    let (_guard, eal) = alone();
+    let frames = [sized(1500, 53), sized(9001, 53), sized(9001, 54), sized(60, 53)];
+    // Buffers that hold the largest frame, headroom included.
+    let large = MempoolConfig { mbufs: 1023, cache: 32, data_room: 9216, ..MempoolConfig::default() };
+    let Run { datapath, pool, output, _input } =
+        run_in(&eal, pool_of(&eal, &large), &config(1), &frames, snapshot(1, true));
+    wait_until("all are settled", || {
+        sum(&datapath, |s| s.transmitted.get()) + drops(&datapath, DropReason::OutboundDenied) == 4
+    });
+    assert_eq!(drops(&datapath, DropReason::OutboundDenied), 1);
+    datapath.stop();
+    assert_eq!(pool.in_use(), 0);
+    assert_eq!(Capture::read(&output.0), [frames[0].clone(), frames[1].clone(), frames[3].clone()]);
+}
+
+#[test]
+fn a_frame_that_a_port_cannot_send_is_dropped_and_holds_nobody_up() {
+    let (_guard, eal) = alone();
+    // More frames of several buffers than an outbox holds, for a driver that takes one each.
+    let mut frames = vec![sized(9001, 53); 100];
+    frames.push(sized(60, 53));
+    let Run { datapath, pool, output, _input } = run(&eal, 1, &frames, snapshot(1, true));
+    wait_until("all are settled", || {
+        sum(&datapath, |s| s.transmitted.get()) + drops(&datapath, DropReason::Segmented) == 101
+    });
+    assert_eq!(drops(&datapath, DropReason::Segmented), 100);
+    datapath.stop();
+    assert_eq!(pool.in_use(), 0);
+    assert_eq!(Capture::read(&output.0), [sized(60, 53)]);
 }
 
 /// A datagram of each flow in three pieces, the last first; every fourth to a

@@ -56,8 +56,8 @@ fn run(log: &Path, write: bool) -> Result<bool, String> {
     let requirements = requirements(&text(&root.join("requirements.tsv"))?)?;
     let proofs = proofs(&tests(&text(log)?));
     let known: BTreeSet<&str> = requirements.iter().map(|r| r.id.as_str()).collect();
-    for (id, tests) in proofs.iter().filter(|(id, _)| !known.contains(id.as_str())) {
-        return Err(format!("{} claims to prove {id}, which is no requirement", tests[0].name));
+    if let Some((id, tests)) = proofs.iter().find(|(id, _)| !known.contains(id.as_str())) {
+        return Err(format!("{} claims to prove {id}, which is no requirement", names(tests)));
     }
     let (mut passed, mut failed, mut missing) = (0, 0, 0);
     for requirement in &requirements {
@@ -124,7 +124,7 @@ fn tests(log: &str) -> Vec<Test> {
         };
         // What a test itself prints may stand between its name and its result.
         let ok = result == "ok" || result.ends_with(" ok");
-        *all.entry((program.clone(), name.to_string())).or_insert(true) &= ok;
+        *all.entry((program.clone(), name.trim().to_string())).or_insert(true) &= ok;
     }
     all.into_iter().map(|((program, name), ok)| Test { program, name, ok }).collect()
 }
@@ -140,35 +140,50 @@ fn proofs(tests: &[Test]) -> BTreeMap<String, Vec<Test>> {
     proofs
 }
 
-/// The requirements that a test's name begins with.
+/// The requirements that a test's name begins with: `s1`, `d2`, `r7_3`, and
+/// ranges such as `s50_to_s54` and `r7_10_to_r7_15`.
 fn ids(name: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    let mut words = name.split('_').peekable();
-    while let Some(word) = words.next() {
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        match (word, word.split_at_checked(1)) {
-            ("to", _) if words.peek().is_some_and(|next| range(found.last(), next).is_some()) => {
-                let (first, last) = range(found.last(), words.next().unwrap_or_default()).unwrap_or((0, 0));
-                found.extend((first + 1..=last).map(|n| format!("S{n}")));
+    let mut words: &[&str] = &name.split('_').collect::<Vec<_>>();
+    loop {
+        let to = words.first() == Some(&"to") && !found.is_empty();
+        let Some((id, rest)) = id(if to { &words[1..] } else { words }) else { return found };
+        if to {
+            let (Some((section, first)), Some((same, last))) =
+                (found.last().and_then(|f| numbered(f)), numbered(&id))
+            else {
+                return found;
+            };
+            if section != same || first >= last {
+                return found;
             }
-            (_, Some(("r", section))) if is_number(section) => {
-                let Some(line) = words.next().filter(|next| is_number(next)) else { break };
-                found.push(format!("R{section}.{line}"));
-            }
-            (_, Some(("s" | "d", number))) if is_number(number.trim_end_matches('b')) => {
-                found.push(format!("{}{number}", word[..1].to_uppercase()));
-            }
-            _ => break,
+            found.extend((first + 1..=last).map(|n| format!("{section}{n}")));
+        } else {
+            found.push(id);
         }
+        words = rest;
     }
-    found
 }
 
-/// Behind `s50`, `to_s54` is a range.
-fn range(from: Option<&String>, to: &str) -> Option<(u32, u32)> {
-    let first = from?.strip_prefix('S')?.parse().ok()?;
-    let last = to.strip_prefix('s')?.parse().ok()?;
-    (first < last).then_some((first, last))
+/// The requirement that these words begin with, and the words behind it.
+fn id<'w>(words: &'w [&'w str]) -> Option<(String, &'w [&'w str])> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let (word, rest) = words.split_first()?;
+    match word.split_at_checked(1)? {
+        ("r", section) if is_number(section) => {
+            let (line, rest) = rest.split_first().filter(|(line, _)| is_number(line))?;
+            Some((format!("R{section}.{line}"), rest))
+        }
+        ("s", number) if is_number(number.trim_end_matches('b')) => Some((format!("S{number}"), rest)),
+        ("d", number) if is_number(number) => Some((format!("D{number}"), rest)),
+        _ => None,
+    }
+}
+
+/// What stands before the last number of an id, and that number.
+fn numbered(id: &str) -> Option<(String, u32)> {
+    let at = id.rfind(|c: char| !c.is_ascii_digit())? + 1;
+    Some((id[..at].to_string(), id[at..].parse().ok()?))
 }
 
 /// The page: without results, which are the run's.
@@ -206,6 +221,7 @@ mod tests {
         assert_eq!(ids("s3_s50_to_s52_d14_every_vpc"), ["S3", "S50", "S51", "S52", "D14"]);
         assert_eq!(ids("s44b_r8_10_d2_s"), ["S44b", "R8.10", "D2"]);
         assert_eq!(ids("r7_3_to_the_end"), ["R7.3"]);
+        assert_eq!(ids("r7_10_to_r7_12_s1_x"), ["R7.10", "R7.11", "R7.12", "S1"]);
         assert!(ids("words_s1").is_empty() && ids("rules_1").is_empty() && ids("d").is_empty());
     }
 

@@ -75,8 +75,14 @@ impl PassClass {
 }
 
 /// Drops by reason.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Drops([Counter; DropReason::COUNT]);
+
+impl Default for Drops {
+    fn default() -> Drops {
+        Drops(std::array::from_fn(|_| Counter::default()))
+    }
+}
 
 impl Drops {
     /// How many packets were dropped for this reason.

@@ -86,7 +86,7 @@ fn d24_the_sender_is_tracked_although_the_receiver_refuses() {
 }
 
 #[test]
-fn two_first_packets_in_one_burst_open_one_connection() {
+fn r8_9_two_first_packets_in_one_burst_open_one_connection() {
     let mut world = World::new();
     world.open(A, &[], &[Open::Ports(17, 53, 53)]);
     world.open(B, &[Open::Ports(17, 53, 53)], &[]);
@@ -160,7 +160,7 @@ fn s46_a_tracked_flow_outlives_its_rule() {
 }
 
 #[test]
-fn d23_a_full_table_refuses_only_what_must_be_tracked() {
+fn d23_r8_5_a_full_table_refuses_only_what_must_be_tracked() {
     let mut world = World::with(super::super::WorkerIndex(0), 1, 64);
     world.open(A, &[], &[Open::Ports(6, 1, 60000)]);
     world.open(B, &[Open::Ports(6, 1, 60000)], &[]);
