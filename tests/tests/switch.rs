@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::packet::build::{Packet, arp, ip, mac};
-use serde_json::Value;
+use serde_json::{Value, json};
 use system_tests::policy::{all, document, from_everyone, from_group, group, ping_from};
 use system_tests::{Instance, Lab, Options};
 
@@ -223,6 +223,71 @@ fn s45_s46_untracked_flows_stop_with_their_rule_and_tracked_ones_live() {
     // Back again: the connection of before goes on.
     lab.push(&with(&lab, &open));
     assert!(client.probe(&["tcp", &server.v4(), "80"]));
+    lab.stop();
+}
+
+/// The example of EC2's documentation over real stacks: SSH from one address,
+/// HTTP and ICMP from everyone, everything out; changed by single changes.
+#[test]
+fn s42_s43_s44_s44b_s45_s46_the_sources_example() {
+    let mut lab = started("1");
+    let (server, client) = (lab.instance("server").clone(), lab.instance("client").clone());
+    let (one, anyone) = (format!("{}/32", client.v4()), "0.0.0.0/0".to_string());
+    let from = |protocol: &str, port: i32, block: &str| json!({ "IpProtocol": protocol, "FromPort": port, "ToPort": port, "IpRanges": [{ "CidrIp": block }] });
+    let everything = json!({ "IpProtocol": "-1", "IpRanges": [{ "CidrIp": anyone }] });
+    let inbound = [from("tcp", 22, &one), from("tcp", 80, &anyone), from("icmp", -1, &anyone)];
+    // What happens is the server's doing: the others are open both ways.
+    let groups = [
+        group("sg-example", &inbound, std::slice::from_ref(&everything)),
+        group("sg-open", &[all()], &[all()]),
+    ];
+    let members: [(&str, &[&str]); 3] =
+        [("server", &["sg-example"]), ("client", &["sg-open"]), ("stranger", &["sg-open"])];
+    lab.push(&document(&lab, &groups, &members));
+    let stranger = lab.instance("stranger").clone();
+    let _servers = ["22", "80", "81"].map(|port| server.serve(&["tcp-echo", port]));
+    let to_port = |protocol: &str| {
+        let (status, text) =
+            lab.sgctl(&["-o", "json", "flows", "list", "--interface", "eni-server", "--protocol", protocol]);
+        assert_eq!(status, 0, "{text}");
+        let flows: Value = serde_json::from_str(&text).unwrap();
+        let port = |flow: &Value| flow["Responder"]["Port"].as_u64().unwrap();
+        flows["Flows"].as_array().unwrap().iter().map(port).collect::<Vec<_>>()
+    };
+    let mut ssh = client.talk("tcp", &server.v4(), 22).expect("22 is open to the client");
+    let mut http = client.talk("tcp", &server.v4(), 80).expect("80 is open to everyone");
+    assert!(ssh.lives() && http.lives());
+    assert!(!stranger.probe(&["tcp", &server.v4(), "22"]) && stranger.probe(&["tcp", &server.v4(), "80"]));
+    assert!(!client.probe(&["tcp", &server.v4(), "81"]));
+    assert_eq!(to_port("6"), [22], "SSH is tracked, HTTP is not");
+    assert!(stranger.ping(&server.v4()));
+    assert_eq!(to_port("1").len(), 1, "ICMP always is");
+    // Both rules go: one connection lives, the other is cut at once.
+    let revoke = |arguments: &[&str]| {
+        let (status, text) = lab.sgctl(&[&["revoke", "sg-example"], arguments].concat());
+        assert_eq!(status, 0, "{text}");
+    };
+    revoke(&["--ingress", "--protocol", "tcp", "--port", "22", "--cidr", &one]);
+    revoke(&["--ingress", "--protocol", "tcp", "--port", "80", "--cidr", &anyone]);
+    assert!(ssh.lives() && !http.lives());
+    assert!(!client.probe(&["tcp", &server.v4(), "22"]) && !client.probe(&["tcp", &server.v4(), "80"]));
+    // Open again, but without the outbound rule: everything is tracked.
+    let (status, text) = lab.sgctl(&[
+        "authorize",
+        "sg-example",
+        "--ingress",
+        "--protocol",
+        "tcp",
+        "--port",
+        "80",
+        "--cidr",
+        &anyone,
+    ]);
+    assert_eq!(status, 0, "{text}");
+    revoke(&["--egress", "--protocol", "all", "--cidr", &anyone]);
+    let mut http = client.talk("tcp", &server.v4(), 80).expect("80 is open again");
+    assert!(http.lives());
+    assert!(to_port("6").contains(&80), "{:?}", to_port("6"));
     lab.stop();
 }
 
