@@ -56,7 +56,8 @@ fn ip_facts(ip: &Ip) {
     match ip.transport {
         Transport::Fragment(fragment) => {
             assert!(fragment.more || fragment.offset > 0, "a whole packet as fragment: {ip:?}");
-            assert!(fragment.offset.is_multiple_of(8) && fragment.offset <= 0xffff, "{ip:?}");
+            assert!(fragment.offset.is_multiple_of(8) && fragment.length > 0, "{ip:?}");
+            assert!(u32::from(fragment.offset) + u32::from(fragment.length) <= 0xffff, "{ip:?}");
         }
         // It is for whoever sent what it quotes.
         Transport::Error(error) => assert_eq!(error.quoted.src, ip.dst),
@@ -72,7 +73,11 @@ fn ip_facts(ip: &Ip) {
 /// own addresses, and the same one from either end.
 fn flow(ip: &Ip) {
     let vpc = VpcIndex(7);
-    let without = matches!(ip.transport, Transport::Fragment(_) | Transport::NeighbourDiscovery(_));
+    let without = match ip.transport {
+        Transport::NeighbourDiscovery(_) => true,
+        Transport::Fragment(fragment) => fragment.offset != 0,
+        _ => false,
+    };
     let Some((key, side)) = FlowKey::of(vpc, ip) else {
         assert!(without, "no flow of {ip:?}");
         return;

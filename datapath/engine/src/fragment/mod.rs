@@ -59,7 +59,7 @@ pub const TIMEOUT: Ticks = Ticks::from_secs(5);
 const WAYS: usize = 8;
 
 /// What a first fragment tells about the others of its packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FragmentOf {
     /// The protocol number, behind all extension headers.
     pub protocol: u8,

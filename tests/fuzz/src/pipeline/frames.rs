@@ -68,8 +68,10 @@ fn packet(kind: u8, input: &mut Input<'_>) -> Packet {
         9 | 10 => about(src, dst, input),
         11 => Packet::new(ip(src), ip(dst), input.pick(&[47, 50, 132, 1, 58, 0]), vec![0; 8]),
         12 => {
-            let (offset, more) = (u16::from(input.byte()) * 8, input.flag());
-            ported(true, src, dst, input).fragment(1, offset, more)
+            // Few places and identifications, so that they meet.
+            let (offset, more) = (u16::from(input.byte() % 5) * 8, input.flag());
+            let id = u32::from(input.byte() % 3);
+            ported(input.flag(), src, dst, input).fragment(id, offset, more)
         }
         _ => neighbour(input),
     }

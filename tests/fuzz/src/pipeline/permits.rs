@@ -3,8 +3,11 @@
 
 use engine::flow::FlowKey;
 use engine::forward::{Delivery, Interface};
+use engine::fragment::FragmentOf;
 use engine::ids::VpcIndex;
-use engine::packet::{Body, IcmpError, Ip, Packet, Transport, parse};
+use engine::packet::{
+    Body, Fragment, IcmpError, Ip, Packet, Transport, parse, parse_first_fragment, protocol,
+};
 use engine::policy::{Direction, Query, Service};
 use engine::verdict::Judgement;
 
@@ -19,9 +22,14 @@ fn services(ip: &Ip) -> Vec<(u16, Option<u16>)> {
         Transport::Query(query) => icmp(query.icmp_type, query.code),
         Transport::Error(error) => icmp(error.icmp_type, error.code),
         Transport::Icmp { icmp_type, code } => icmp(icmp_type, code),
-        // Its port is not known: any could be meant.
-        Transport::Fragment(_) => [0, 1, 80, 9999, u16::MAX].map(|port| (port, None)).to_vec(),
-        Transport::NeighbourDiscovery(_) | Transport::Other => vec![(0, None)],
+        Transport::Fragment(Fragment { ports: Some((from, to)), .. })
+            if matches!(ip.protocol, protocol::TCP | protocol::UDP) =>
+        {
+            vec![(to, Some(from))]
+        }
+        // Its type is not known: it passes by state or not at all.
+        Transport::Fragment(_) if matches!(ip.protocol, protocol::ICMP | protocol::ICMPV6) => vec![],
+        Transport::Fragment(_) | Transport::NeighbourDiscovery(_) | Transport::Other => vec![(0, None)],
     }
 }
 
@@ -35,7 +43,11 @@ fn judge(world: &World, end: &Interface, direction: Direction, ip: &Ip) -> Judge
         end.policy.judge(&world.tables, direction, &query)
     });
     let judged: Vec<_> = judged.collect();
-    if judged.contains(&Judgement::Denied) { Judgement::Denied } else { judged[0] }
+    if judged.contains(&Judgement::Denied) {
+        Judgement::Denied
+    } else {
+        judged.first().copied().unwrap_or(Judgement::Denied)
+    }
 }
 
 /// Whether the packet that an error quotes passes this end untracked.
@@ -53,7 +65,17 @@ impl World {
     /// Notes at which ends rules permit this packet: its flow may be tracked there.
     pub fn note_permitted(&mut self, waiting: &Waiting) {
         let Ok(packet) = parse(waiting.frame()) else { return };
-        let Body::Ip(ip) = packet.body else { return };
+        if let Body::Ip(ip) = packet.body
+            && let Transport::Fragment(Fragment { id, ports: Some(ports), .. }) = ip.transport
+        {
+            let of = FragmentOf { protocol: ip.protocol, ports };
+            self.firsts.entry((ip.src, ip.dst, id)).or_default().insert(of);
+        }
+        // A later fragment opens nothing.
+        let [ip] = self.readings(waiting)[..] else { return };
+        if matches!(ip.transport, Transport::Fragment(_)) {
+            return;
+        }
         let Some((key, _)) = FlowKey::of(VpcIndex(0), &ip) else { return };
         if let Transport::Error(_) = ip.transport {
             return;
@@ -69,15 +91,45 @@ impl World {
         self.permitted.extend(permitted);
     }
 
+    /// What a packet may be: one thing, but for a later fragment, of which any
+    /// first with its identification may have told.
+    fn readings(&self, waiting: &Waiting) -> Vec<Ip> {
+        let Ok(Packet { body: Body::Ip(ip), .. }) = parse(waiting.frame()) else { return vec![] };
+        let Transport::Fragment(fragment) = ip.transport else { return vec![ip] };
+        if fragment.offset == 0 {
+            let first = parse_first_fragment(waiting.frame());
+            return match first {
+                Ok(Packet { body: Body::Ip(ip), .. }) => vec![ip],
+                _ => panic!("a first fragment was read before: {ip:?}"),
+            };
+        }
+        let told = self.firsts.get(&(ip.src, ip.dst, fragment.id)).into_iter().flatten();
+        let told = told.filter(|told| waiting.of.is_none_or(|of| of == **told));
+        let reading = |of: &FragmentOf| {
+            let transport = Transport::Fragment(Fragment { ports: Some(of.ports), ..fragment });
+            Ip { protocol: of.protocol, transport, ..ip }
+        };
+        told.map(reading).collect()
+    }
+
     /// Each end of what passed let it pass.
-    pub fn check_permitted(&self, packet: &Packet, sender: Option<&Interface>, deliveries: &[Delivery]) {
-        let Body::Ip(ip) = &packet.body else { return };
-        let receivers: Vec<_> = deliveries.iter().filter_map(|d| self.at_port(d.port)).collect();
-        if is_exempt(ip, sender, &receivers) {
+    pub fn check_permitted(&self, waiting: &Waiting, sender: Option<&Interface>, deliveries: &[Delivery]) {
+        if let Ok(Packet { body: Body::Arp(_), .. }) = parse(waiting.frame()) {
             return;
         }
+        let readings = self.readings(waiting);
+        let permitted = readings.iter().any(|ip| self.is_permitted(ip, sender, deliveries));
+        assert!(permitted, "{readings:?} has passed");
+    }
+
+    fn is_permitted(&self, ip: &Ip, sender: Option<&Interface>, deliveries: &[Delivery]) -> bool {
+        let receivers: Vec<_> = deliveries.iter().filter_map(|d| self.at_port(d.port)).collect();
+        if is_exempt(ip, sender, &receivers) {
+            return true;
+        }
         let ends = sender.into_iter().map(|i| (i, Direction::Outbound));
-        for (end, direction) in ends.chain(receivers.into_iter().map(|i| (i, Direction::Inbound))) {
+        let mut ends = ends.chain(receivers.into_iter().map(|i| (i, Direction::Inbound)));
+        ends.all(|(end, direction)| {
             let by_rule = judge(self, end, direction, ip) != Judgement::Denied;
             let flow = FlowKey::of(VpcIndex(0), ip).map(|(key, _)| (end.id, key));
             let by_state = flow.is_some_and(|flow| self.permitted.contains(&flow));
@@ -85,8 +137,8 @@ impl World {
                 Transport::Error(error) => passes_untracked(self, end, direction.other(), error),
                 _ => false,
             };
-            assert!(by_rule || by_state || related, "{direction:?} at {:?} passed: {ip:?}", end.id);
-        }
+            by_rule || by_state || related
+        })
     }
 }
 
@@ -94,11 +146,10 @@ impl World {
 /// beyond the uplink.
 fn is_exempt(ip: &Ip, sender: Option<&Interface>, receivers: &[&Interface]) -> bool {
     let outside = sender.is_none() || receivers.is_empty();
+    let dhcp = [(68, 67), (67, 68), (546, 547), (547, 546)];
     match ip.transport {
         Transport::NeighbourDiscovery(_) => true,
-        Transport::Udp(udp) if outside => {
-            [(68, 67), (67, 68), (546, 547), (547, 546)].contains(&(udp.src_port, udp.dst_port))
-        }
-        _ => false,
+        _ if ip.protocol != protocol::UDP => false,
+        transport => outside && transport.ports().is_some_and(|ports| dhcp.contains(&ports)),
     }
 }

@@ -1,14 +1,17 @@
 //! Three interfaces and an uplink in one VPC, and what must hold of whatever
 //! becomes of a packet.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use engine::addr::{Addr, Family, Prefix};
 use engine::conntrack::{TableConfig, TableStatistics, Timeouts};
 use engine::flow::FlowKey;
-use engine::forward::{Addresses, Delivery, Interface, Interfaces, PortRole, Uplink, VlanEdit, Vpc};
+use engine::forward::{
+    Addresses, Delivery, Interface, InterfaceSettings, Interfaces, PortRole, Uplink, VlanEdit, Vpc,
+};
+use engine::fragment::FragmentOf;
 use engine::ids::{InterfaceId, PortIndex, VlanId, VpcIndex, WorkerIndex};
 use engine::packet::build::{ip, mac};
 use engine::packet::{Frame, Packet, parse};
@@ -44,6 +47,8 @@ pub(super) struct Waiting {
     pub head: usize,
     pub port: PortIndex,
     pub steered: bool,
+    /// For a fragment that has waited for its first: what that has told.
+    pub of: Option<FragmentOf>,
 }
 
 impl Waiting {
@@ -74,7 +79,11 @@ pub(super) struct World {
     workers: u8,
     uplink: Uplink,
     generation: u64,
+    /// What first fragments have told, by source, destination and identification.
+    pub firsts: HashMap<(Addr, Addr, u32), HashSet<FragmentOf>>,
     burst: Vec<Waiting>,
+    /// Fragments that wait for their first, by their places.
+    pieces: HashMap<u16, Waiting>,
     out: Outcomes,
     seen: Seen,
 }
@@ -97,6 +106,7 @@ impl World {
             policy: Arc::new(Policy::new(DirectionRules::default(), DirectionRules::default())),
             revoked: None,
             timeouts: Timeouts::DEFAULT,
+            settings: InterfaceSettings::default(),
         });
         let mut world = World {
             now: Tick::from_secs(1),
@@ -117,7 +127,9 @@ impl World {
                 false => Uplink { untagged: Some(VPC), vlans: vec![] },
             },
             generation: 1,
+            firsts: HashMap::new(),
             burst: Vec::with_capacity(BURST),
+            pieces: HashMap::new(),
             out: Outcomes::new(),
             seen: Seen::default(),
         };
@@ -166,6 +178,7 @@ impl World {
             ports,
             vpcs: vec![vpc],
             tables: self.tables.clone(),
+            exempt: vec![],
         }
     }
 
@@ -176,7 +189,7 @@ impl World {
         let steered = how & 0x40 != 0;
         let cut = if how & 0x80 != 0 { usize::from(input.byte()) } else { bytes.len() };
         let head = cut.min(bytes.len());
-        self.burst.push(Waiting { bytes, head, port, steered });
+        self.burst.push(Waiting { bytes, head, port, steered, of: None });
         if self.burst.len() == BURST {
             self.run();
         }
@@ -185,39 +198,73 @@ impl World {
     pub fn housekeep(&mut self) {
         self.run();
         self.pipeline.housekeep(self.now);
+        self.forget_discarded();
         self.check_table();
     }
 
-    /// Runs the burst that waits, and holds what comes out against what is known.
+    /// Runs the burst that waits, and the fragments that waited for one of it;
+    /// holds what comes out against what is known.
     pub fn run(&mut self) {
         let burst = std::mem::take(&mut self.burst);
+        self.seen.packets += burst.len() as u64;
+        self.judge(burst);
+        let released: Vec<_> = self.pipeline.released().collect();
+        for chunk in released.chunks(BURST) {
+            let pieces = chunk.iter().map(|(slot, of)| {
+                let piece = self.pieces.remove(&slot.0).expect("it waits there");
+                Waiting { of: Some(*of), steered: false, ..piece }
+            });
+            let pieces = pieces.collect();
+            self.judge(pieces);
+            assert_eq!(self.pipeline.released().count(), 0, "what has waited releases nothing");
+        }
+        self.forget_discarded();
+        self.check_counters();
+        self.check_table();
+    }
+
+    fn judge(&mut self, burst: Vec<Waiting>) {
         let snapshot = self.snapshot();
-        let arrivals: Vec<_> =
-            burst.iter().map(|w| Arrival { frame: w.frame(), port: w.port, steered: w.steered }).collect();
+        let arrival = |w| -> Arrival<'_> {
+            let w: &Waiting = w;
+            Arrival { frame: w.frame(), port: w.port, steered: w.steered, of: w.of }
+        };
+        let arrivals: Vec<_> = burst.iter().map(arrival).collect();
         self.pipeline.run(&snapshot, self.now, &arrivals, &mut (), &mut self.out);
         // All first: a packet may open a flow for one that stands before it in the burst.
         burst.iter().for_each(|w| self.note_permitted(w));
         let out = std::mem::take(&mut self.out);
         let mut copies = Vec::new();
-        for (i, waiting) in burst.iter().enumerate() {
-            self.seen.packets += 1;
+        for (i, waiting) in burst.into_iter().enumerate() {
             match out.get(i) {
                 Outcome::Drop(_) => self.seen.dropped += 1,
-                Outcome::HandOver(worker) => {
+                Outcome::HandOver { to, of } => {
                     self.seen.handed_over += 1;
-                    assert!(!waiting.steered && *worker != WORKER && worker.0 < self.workers, "{worker:?}");
+                    assert!(*to != WORKER && to.0 < self.workers, "{to:?}");
+                    assert!(!waiting.steered || of.is_some(), "only fragments are handed on");
                 }
-                Outcome::Send(delivery) => self.passed(waiting, &[*delivery]),
+                Outcome::Wait(slot) => {
+                    assert!(waiting.of.is_none() && self.pieces.insert(slot.0, waiting).is_none());
+                }
+                Outcome::Send(delivery) => self.passed(&waiting, &[*delivery]),
                 Outcome::Flood(places) => {
                     copies.push(places.clone());
-                    self.passed(waiting, &out.deliveries()[places.clone()]);
+                    self.passed(&waiting, &out.deliveries()[places.clone()]);
                 }
             }
         }
         check_copies(copies, out.deliveries().len());
         self.out = out;
-        self.check_counters();
-        self.check_table();
+    }
+
+    /// What has waited too long is counted already.
+    fn forget_discarded(&mut self) {
+        for slot in self.pipeline.discarded() {
+            self.pieces.remove(&slot.0).expect("it waits there");
+            self.seen.dropped += 1;
+        }
+        self.pipeline.reuse();
+        assert_eq!(self.pipeline.waiting(), self.pieces.len());
     }
 
     /// The interface at a port.
@@ -240,7 +287,7 @@ impl World {
             assert!(deliveries[..i].iter().all(|d| d.port != delivery.port), "two copies: {deliveries:?}");
             self.delivered(&packet, delivery, bytes);
         }
-        self.check_permitted(&packet, sender.as_ref(), deliveries);
+        self.check_permitted(waiting, sender.as_ref(), deliveries);
     }
 
     fn delivered(&mut self, packet: &Packet, delivery: &Delivery, bytes: u64) {
@@ -261,7 +308,8 @@ impl World {
         let (counters, seen) = (self.pipeline.counters(), &self.seen);
         let passed: u64 = PassClass::ALL.iter().map(|class| counters.passed(*class)).sum();
         assert_eq!((passed, counters.drops.total()), (seen.passed, seen.dropped));
-        assert_eq!(seen.passed + seen.dropped + seen.handed_over, seen.packets);
+        let waiting = self.pieces.len() as u64;
+        assert_eq!(seen.passed + seen.dropped + seen.handed_over + waiting, seen.packets);
         let mut dropped = 0;
         for interface in &self.interfaces {
             let slot = interface.id.slot();
@@ -277,6 +325,9 @@ impl World {
     fn check_table(&self) {
         let table = self.pipeline.table();
         let TableStatistics { inserted, expired, shed, .. } = table.statistics();
+        for interface in &self.interfaces {
+            assert!(table.tracked_by(interface.id.slot()) as usize <= table.len());
+        }
         assert!(table.len() <= table.capacity());
         assert_eq!(table.len() as u64, inserted - expired - shed);
     }
