@@ -13,6 +13,7 @@ fn main() {
         ("packet", packets()),
         ("pipeline", pipelines()),
         ("document", documents()),
+        ("edit", changes()),
         ("explain", requests()),
         ("table", tables()),
     ] {
@@ -153,6 +154,30 @@ fn documents() -> Seeds {
     ]);
     seeds.extend(refused.iter().enumerate().map(|(n, bytes)| (format!("refused-{n}"), bytes.to_vec())));
     seeds
+}
+
+/// Single changes, one a line: one of each action, and some that are refused.
+fn changes() -> Seeds {
+    let rule = r#"{"IpProtocol":"tcp","FromPort":1,"ToPort":2,"IpRanges":[{"CidrIp":"10.0.0.0/8","Description":"d"}]}"#;
+    let of = |group: &str| format!(r#"{{"GroupId":"{group}","IpPermissions":[{rule}]}}"#);
+    let lines = [
+        r#"CreateSecurityGroup {"GroupName":"new","Description":"d","VpcId":"vpc-1"}"#.to_string(),
+        r#"CreateSecurityGroup {"GroupName":"web","Description":"d","VpcId":"vpc-1"}"#.to_string(),
+        r#"CopySecurityGroup {"SourceGroupId":"sg-web","GroupName":"copy","Description":"d"}"#.to_string(),
+        r#"DeleteSecurityGroup {"GroupId":"sg-web"}"#.to_string(),
+        format!("AuthorizeSecurityGroupIngress {}", of("sg-web")),
+        format!("AuthorizeSecurityGroupEgress {}\nRevokeSecurityGroupEgress {}", of("sg-web"), of("sg-web")),
+        r#"RevokeSecurityGroupIngress {"GroupId":"sg-web","SecurityGroupRuleIds":["sgr-1"]}"#.to_string(),
+        r#"UpdateSecurityGroupRuleDescriptionsIngress {"GroupId":"sg-web","SecurityGroupRuleDescriptions":[{"SecurityGroupRuleId":"sgr-1","Description":"d"}]}"#.to_string(),
+        r#"ModifyNetworkInterfaceAttribute {"NetworkInterfaceId":"eni-web","Groups":["sg-web"]}"#.to_string(),
+        r#"ModifyInstanceAttribute {"InstanceId":"i-1","Groups":["sg-web"]}"#.to_string(),
+        r#"CreateManagedPrefixList {"PrefixListName":"p","AddressFamily":"IPv6","MaxEntries":2,"Entries":[{"Cidr":"::/0"}]}"#.to_string(),
+        r#"ModifyManagedPrefixList {"PrefixListId":"pl-1","CurrentVersion":3,"AddEntries":[{"Cidr":"192.0.2.0/24"}]}"#.to_string(),
+        r#"ModifyManagedPrefixList {"PrefixListId":"pl-1","MaxEntries":1}"#.to_string(),
+        r#"DeleteManagedPrefixList {"PrefixListId":"pl-1"}"#.to_string(),
+        "CreateSecurityGroup []\nDeleteSecurityGroup {\nNothing {}".to_string(),
+    ];
+    lines.into_iter().enumerate().map(|(n, text)| (format!("action-{n}"), text.into_bytes())).collect()
 }
 
 /// Requests as `sgctl` writes them, and some that are none.

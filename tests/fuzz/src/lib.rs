@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod document;
+mod edit;
 mod example;
 mod explain;
 mod input;
@@ -15,6 +16,7 @@ mod pipeline;
 mod table;
 
 pub use document::document;
+pub use edit::edit;
 pub use explain::explain;
 pub use packet::packet;
 pub use pipeline::pipeline;

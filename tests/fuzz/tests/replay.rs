@@ -48,6 +48,11 @@ fn document() {
 }
 
 #[test]
+fn edit() {
+    replay("edit", fuzz_targets::edit);
+}
+
+#[test]
 fn explain() {
     replay("explain", fuzz_targets::explain);
 }
