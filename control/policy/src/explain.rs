@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use engine::policy::Direction;
+use engine::addr::Family;
+use engine::policy::{Direction, Service};
 use engine::snapshot::Snapshot;
 use engine::verdict::Judgement;
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,9 @@ pub struct EndExplanation {
     pub rules: Vec<String>,
     /// Where none does: what each group has that comes nearest.
     pub nearest: Vec<NearestMiss>,
+    /// The network ACL of its subnet that refuses the packet, if one does (S49).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub network_acl: Option<String>,
 }
 
 /// The rule of a group that comes nearest to permitting a packet.
@@ -150,27 +154,28 @@ pub fn explain(
     let asked = [(from.interface, Direction::Outbound, dst), (to.interface, Direction::Inbound, src)];
     for (interface, direction, remote) in asked {
         let Some(interface) = interface.filter(|i| policy.port_of(&i.id).is_some()) else { continue };
-        ends.push(explain_end(policy, compiler, snapshot, interface, direction, &packet(remote))?);
+        let mut end = explain_end(policy, compiler, snapshot, interface, direction, &packet(remote))?;
+        let subnet = |end: &End<'_>| end.interface.and_then(|i| i.subnet.clone());
+        if subnet(&from).is_none() || subnet(&from) != subnet(&to) {
+            end.network_acl = refusing_acl(policy, compiler, snapshot, interface, direction, &packet(remote));
+        }
+        ends.push(end);
     }
-    let refused = ends.iter().find(|e| e.verdict == "denied");
-    let summary = match (refused, ends.is_empty()) {
-        (_, true) => {
+    let refused = ends.iter().find(|e| e.verdict == "denied" || e.network_acl.is_some());
+    let tracked = ends.iter().any(|e| e.verdict == "tracked");
+    let summary = match refused {
+        _ if ends.is_empty() => {
             "neither end is an interface that is bound to a port: this switch does not judge it".to_string()
         }
-        (Some(end), _) => format!("denied: no {} rule of {} permits it", end.direction, end.interface),
-        (None, _) => {
-            let tracked = ends.iter().any(|e| e.verdict == "tracked");
-            format!(
-                "allowed, {}",
-                if tracked {
-                    "tracked: replies pass by state"
-                } else {
-                    "untracked: judged by rules on each packet"
-                }
-            )
+        Some(EndExplanation { network_acl: Some(acl), interface, direction, .. }) => {
+            format!("denied: {acl} does not let it pass the border of {interface}'s subnet, {direction}")
         }
+        Some(end) => format!("denied: no {} rule of {} permits it", end.direction, end.interface),
+        None if tracked => "allowed, tracked: replies pass by state".to_string(),
+        None => "allowed, untracked: judged by rules on each packet".to_string(),
     };
-    Ok(Explanation { allowed: refused.is_none() && !ends.is_empty(), summary, ends })
+    let allowed = refused.is_none() && !ends.is_empty();
+    Ok(Explanation { allowed, summary, ends })
 }
 
 fn protocol(text: &str) -> Result<u8, ExplainError> {
@@ -227,7 +232,28 @@ fn explain_end(
         verdict: verdict.to_string(),
         rules: permitting.iter().map(|r| r.id.clone()).collect(),
         nearest,
+        network_acl: None,
     })
+}
+
+/// The network ACL that keeps a packet from passing the border of an
+/// interface's subnet, if it is guarded so.
+fn refusing_acl(
+    policy: &Validated,
+    compiler: &Compiler,
+    snapshot: &Snapshot,
+    interface: &NetworkInterface,
+    direction: Direction,
+    packet: &Packet,
+) -> Option<String> {
+    let border = snapshot.interfaces.get(compiler.interface_id(&interface.id)?)?.border.as_ref()?;
+    let family = if packet.remote.is_ipv4() { Family::V4 } else { Family::V6 };
+    let service = Service::new(family, packet.protocol, packet.port);
+    if border.acl.permits(direction, packet.remote.into(), Some(service)) {
+        return None;
+    }
+    let subnet = interface.subnet.as_ref()?;
+    policy.network_acls.values().find(|acl| acl.subnets.contains(subnet)).map(|acl| acl.id.clone())
 }
 
 /// The rule of a group that shares most with the packet.

@@ -1,13 +1,13 @@
 //! A policy in AWS's shapes again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
 use crate::model::{
-    Binding, ExemptService, InterfaceSettings, NetworkInterface, Peer, Peering, PrefixList, Rule,
-    SecurityGroup, Subnet, TrackingTimeouts, Validated, Vpc,
+    AclEntry, Binding, ExemptService, InterfaceSettings, NetworkAcl, NetworkInterface, Peer, Peering,
+    PrefixList, Rule, RuleService, SecurityGroup, Subnet, TrackingTimeouts, Validated, Vpc,
 };
 
 impl Validated {
@@ -27,6 +27,7 @@ impl Validated {
         json!({
             "Vpcs": self.vpcs.iter().map(|(id, v)| vpc(id, v)).collect::<Value>(),
             "Subnets": self.subnets.iter().map(|(id, s)| subnet(id, s)).collect::<Value>(),
+            "NetworkAcls": self.network_acls.values().map(network_acl).collect::<Value>(),
             "VpcPeeringConnections": self.peerings.iter().map(peering).collect::<Value>(),
             "PrefixLists": self.prefix_lists.values().map(PrefixList::to_document).collect::<Value>(),
             "PrefixListEntries": Value::Object(entries.collect()),
@@ -70,6 +71,46 @@ fn subnet(id: &str, subnet: &Subnet) -> Value {
         "CidrBlock": v4.first().map(ToString::to_string),
         "Ipv6CidrBlockAssociationSet": v6.iter().map(associated).collect::<Value>(),
     })
+}
+
+fn network_acl(acl: &NetworkAcl) -> Value {
+    let entries = |entries: &BTreeMap<u16, AclEntry>, egress: bool| {
+        entries.iter().map(|(number, entry)| acl_entry(*number, entry, egress)).collect::<Vec<_>>()
+    };
+    let entries = [entries(&acl.inbound, false), entries(&acl.outbound, true)].concat();
+    json!({
+        "NetworkAclId": acl.id,
+        "VpcId": acl.vpc,
+        "Entries": entries,
+        "Associations": acl.subnets.iter().map(|subnet| json!({ "SubnetId": subnet })).collect::<Value>(),
+    })
+}
+
+fn acl_entry(number: u16, entry: &AclEntry, egress: bool) -> Value {
+    let mut item = json!({
+        "RuleNumber": number,
+        "Egress": egress,
+        "RuleAction": if entry.allow { "allow" } else { "deny" },
+    });
+    let block = if entry.block.addr().is_ipv4() { "CidrBlock" } else { "Ipv6CidrBlock" };
+    item[block] = json!(entry.block.to_string());
+    let (protocol, about) = match entry.service {
+        RuleService::All => ("-1".to_string(), None),
+        RuleService::Ports(number, from, to) => {
+            (number.to_string(), Some(("PortRange", json!({ "From": from, "To": to }))))
+        }
+        RuleService::Icmp(number, kind, code) => {
+            let or_all = |v: Option<u8>| v.map_or(-1, i64::from);
+            let about = json!({ "Type": or_all(kind), "Code": or_all(code) });
+            (number.to_string(), Some(("IcmpTypeCode", about)))
+        }
+        RuleService::Protocol(number, _) => (number.to_string(), None),
+    };
+    item["Protocol"] = json!(protocol);
+    if let Some((key, value)) = about {
+        item[key] = value;
+    }
+    item
 }
 
 fn peering(peering: &Peering) -> Value {

@@ -14,6 +14,8 @@ pub struct Validated {
     pub vpcs: BTreeMap<String, Vpc>,
     /// Subnets.
     pub subnets: BTreeMap<String, Subnet>,
+    /// Network ACLs.
+    pub network_acls: BTreeMap<String, NetworkAcl>,
     /// Security groups, the default one of each VPC included (S50).
     pub groups: BTreeMap<String, SecurityGroup>,
     /// Network interfaces.
@@ -42,6 +44,33 @@ pub struct Subnet {
     pub vpc: String,
     /// Its blocks, the IPv4 one first.
     pub blocks: Vec<IpNet>,
+}
+
+/// A network ACL: numbered entries that permit or deny what passes the border
+/// of its subnets, without state (S49).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkAcl {
+    /// `acl-...`
+    pub id: String,
+    /// The VPC it belongs to.
+    pub vpc: String,
+    /// What enters, by number.
+    pub inbound: BTreeMap<u16, AclEntry>,
+    /// What leaves, by number.
+    pub outbound: BTreeMap<u16, AclEntry>,
+    /// The subnets that it guards.
+    pub subnets: Vec<String>,
+}
+
+/// One entry of a network ACL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AclEntry {
+    /// Whether it permits or denies.
+    pub allow: bool,
+    /// What it is about.
+    pub service: RuleService,
+    /// From or to whom.
+    pub block: IpNet,
 }
 
 /// A security group.

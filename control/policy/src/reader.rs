@@ -199,7 +199,10 @@ fn refuse_denials(value: &Value, place: &Place<'_>, depth: usize, report: &mut R
         Value::Object(object) => {
             for (key, value) in object {
                 let place = place.child(key, None);
-                if denies(key, value) {
+                // What is there to deny is told apart by its own reader.
+                if key == "NetworkAcls" && place.parent.is_some_and(|p| p.parent.is_none()) {
+                    refuse_depth(value, &place, depth - 1, report);
+                } else if denies(key, value) {
                     let message = "security groups only permit: a rule cannot deny";
                     report.fault("InvalidParameterValue", place.to_string(), message);
                 } else if value.is_array() || value.is_object() {
@@ -209,6 +212,21 @@ fn refuse_denials(value: &Value, place: &Place<'_>, depth: usize, report: &mut R
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+}
+
+/// Refuses deep nesting alone.
+fn refuse_depth(value: &Value, place: &Place<'_>, depth: usize, report: &mut Report) {
+    let inner: Vec<&Value> = match value {
+        Value::Array(items) => items.iter().collect(),
+        Value::Object(object) => object.values().collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return,
+    };
+    if depth == 0 {
+        let message = format!("values nest more than {MAX_DEPTH} deep");
+        report.fault("InvalidParameterValue", place.to_string(), message);
+        return;
+    }
+    inner.into_iter().for_each(|value| refuse_depth(value, place, depth - 1, report));
 }
 
 /// Whether a key and its value ask for traffic to be denied: an action that

@@ -78,6 +78,10 @@ drop_reasons! {
     InboundDenied = "inbound_denied";
     /// A flow that was untracked, and whose rule was removed in mid-stream.
     RuleRevoked = "rule_revoked";
+    /// The network ACL of the sender's subnet does not let it out (S49).
+    AclOutbound = "network_acl_outbound";
+    /// The network ACL of the receiver's subnet does not let it in (S49).
+    AclInbound = "network_acl_inbound";
     /// An ICMP error whose quoted packet belongs to no permitted flow.
     UnrelatedError = "unrelated_error";
     /// A TCP segment or reset that does not fit the connection (RFC 5961).

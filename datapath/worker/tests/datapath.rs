@@ -98,6 +98,7 @@ fn snapshot(generation: u64, open: bool) -> Snapshot {
             revoked: None,
             timeouts: Timeouts::DEFAULT,
             settings: Default::default(),
+            border: None,
         })
     };
     let interfaces: Vec<_> = (0u16..).zip(policies).map(interface).collect();

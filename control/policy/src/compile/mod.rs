@@ -9,16 +9,19 @@
 mod numbers;
 mod rules;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use engine::addr::{Family, Prefix};
 use engine::conntrack::Timeouts;
 use engine::forward::{
-    Addresses, ExemptService, IcmpErrors, Interface, InterfaceSettings, Interfaces, PortRole, Uplink, Vpc,
+    Addresses, Border, ExemptService, IcmpErrors, Interface, InterfaceSettings, Interfaces, PortRole, Uplink,
+    Vpc,
 };
 use engine::ids::{InterfaceId, PortIndex, VlanId, VpcIndex};
-use engine::policy::{Cidrs, Direction, Members, Revoked, SourceId, Tables, TooManyCovering};
+use engine::policy::{
+    AclEntry, Cidrs, Direction, Members, NetworkAcl, Revoked, SourceId, Tables, TooManyCovering,
+};
 use engine::snapshot::Snapshot;
 use engine::time::Ticks;
 
@@ -242,13 +245,15 @@ impl Compiler {
             })
             .collect();
         let shares = self.shared(next);
+        let borders = borders(policy);
         let mut delegated: HashMap<VpcIndex, Vec<(Prefix, SourceId)>> = HashMap::new();
         let mut lists: HashMap<&[String], Arc<[SourceId]>> = HashMap::new();
         let (mut left, mut joined) = (Vec::new(), Vec::new());
         for from in policy.interfaces.values() {
             let before = self.current.interfaces.get(&from.id);
             let port = served.get(from.id.as_str()).copied();
-            let interface = self.interface(policy, next, from, port);
+            let border = from.subnet.as_ref().and_then(|subnet| borders.get(subnet));
+            let interface = self.interface(policy, next, from, port, border.cloned());
             let groups = lists.entry(&from.groups).or_insert_with(|| {
                 from.groups.iter().map(|g| self.sources.of(Source::Group(g.clone()))).collect()
             });
@@ -288,6 +293,7 @@ impl Compiler {
         next: &Generation,
         from: &NetworkInterface,
         port: Option<PortIndex>,
+        border: Option<Border>,
     ) -> Arc<Interface> {
         let compiled = &next.policies[&from.groups].1;
         let before = self.current.interfaces.get(&from.id);
@@ -303,6 +309,7 @@ impl Compiler {
             revoked: before.and_then(|before| still_revoked(before, compiled)),
             timeouts: timeouts(&from.timeouts, timeouts(&policy.settings.timeouts, self.timeouts)),
             settings: self.settings(policy.settings.interfaces.get(&from.id).copied().unwrap_or_default()),
+            border,
         };
         match before {
             Some(before) if is_same(&before.interface, &interface) => before.interface.clone(),
@@ -331,6 +338,25 @@ impl Compiler {
     }
 }
 
+/// The border of each subnet that a network ACL guards. Subnets are numbered
+/// anew: the numbers mean nothing beyond a snapshot.
+fn borders(policy: &Validated) -> HashMap<&String, Border> {
+    let mut borders = HashMap::new();
+    for acl in policy.network_acls.values() {
+        let entries = |entries: &BTreeMap<u16, model::AclEntry>| entries.values().map(acl_entry).collect();
+        let compiled = Arc::new(NetworkAcl::new(entries(&acl.inbound), entries(&acl.outbound)));
+        for subnet in &acl.subnets {
+            let number = borders.len() as u32;
+            borders.insert(subnet, Border { subnet: number, acl: compiled.clone() });
+        }
+    }
+    borders
+}
+
+fn acl_entry(entry: &model::AclEntry) -> AclEntry {
+    AclEntry { allow: entry.allow, block: prefix(&entry.block), services: rules::services(entry.service) }
+}
+
 fn exempt(service: &model::ExemptService) -> ExemptService {
     let model::ExemptService { address, protocol, port } = *service;
     ExemptService { address: address.into(), protocol, port }
@@ -351,8 +377,19 @@ fn timeouts(given: &TrackingTimeouts, default: Timeouts) -> Timeouts {
 }
 
 fn is_same(one: &Interface, other: &Interface) -> bool {
-    let Interface { id, vpc, mac, port, addresses, source_dest_check, policy, revoked, timeouts, settings } =
-        other;
+    let Interface {
+        id,
+        vpc,
+        mac,
+        port,
+        addresses,
+        source_dest_check,
+        policy,
+        revoked,
+        timeouts,
+        settings,
+        border,
+    } = other;
     (one.id, one.vpc, one.mac, one.port) == (*id, *vpc, *mac, *port)
         && one.addresses == *addresses
         && one.source_dest_check == *source_dest_check
@@ -360,6 +397,10 @@ fn is_same(one: &Interface, other: &Interface) -> bool {
         && one.revoked == *revoked
         && one.timeouts == *timeouts
         && one.settings == *settings
+        && match (&one.border, border) {
+            (Some(one), Some(other)) => one.subnet == other.subnet && one.acl == other.acl,
+            (one, other) => one.is_none() && other.is_none(),
+        }
 }
 
 /// What was untracked under an earlier policy of the interface, and is open to

@@ -79,7 +79,7 @@ pub(super) fn prefix(net: &IpNet) -> Prefix {
 }
 
 /// The ranges that a rule permits, as the tables have them.
-fn services(service: RuleService) -> ServiceSet {
+pub(super) fn services(service: RuleService) -> ServiceSet {
     match service {
         RuleService::All => ServiceSet::all(),
         RuleService::Ports(protocol, low, high) => ServiceSet::ports(protocol, low, high),

@@ -13,6 +13,7 @@ pub(super) const DOCUMENT: Keys = (
         "PrefixListEntries",
         "Vpcs",
         "Subnets",
+        "NetworkAcls",
         "VpcPeeringConnections",
         "Bindings",
         "Settings",
@@ -61,6 +62,25 @@ pub(super) const SUBNET: Keys = (
         "Type",
     ],
 );
+
+pub(super) const NETWORK_ACL: Keys =
+    (&["NetworkAclId", "VpcId", "Entries", "Associations"], &["IsDefault", "OwnerId", "Tags"]);
+
+pub(super) const ACL_ENTRY: Keys = (
+    &[
+        "RuleNumber",
+        "Protocol",
+        "RuleAction",
+        "Egress",
+        "CidrBlock",
+        "Ipv6CidrBlock",
+        "PortRange",
+        "IcmpTypeCode",
+    ],
+    &[],
+);
+
+pub(super) const ACL_ASSOCIATION: Keys = (&["SubnetId"], &["NetworkAclAssociationId", "NetworkAclId"]);
 
 pub(super) const PEERING: Keys = (
     &["VpcPeeringConnectionId", "RequesterVpcInfo", "AccepterVpcInfo", "Status"],

@@ -5,6 +5,7 @@ pub(crate) mod defaults;
 pub(crate) mod groups;
 mod interfaces;
 mod keys;
+mod network_acls;
 mod networks;
 mod prefix_lists;
 mod quotas;
@@ -56,6 +57,7 @@ fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated, context: 
     }
     all.settings = settings::read(root, report);
     let described = networks::read(root, report, all);
+    network_acls::read(root, report, all);
     prefix_lists::read(root, report, all);
     let places = groups::read(root, report, all);
     interfaces::read(root, report, all);

@@ -88,6 +88,7 @@ mod tests {
             revoked: None,
             timeouts: Default::default(),
             settings: Default::default(),
+            border: None,
         })
     }
 

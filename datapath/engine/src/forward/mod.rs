@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::addr::{Addr, MacAddr};
 use crate::conntrack::Timeouts;
 use crate::ids::{InterfaceId, PortIndex, VlanId, VpcIndex};
-use crate::policy::{Direction, Policy, Query, Revoked, Tables};
+use crate::policy::{Direction, NetworkAcl, Policy, Query, Revoked, Tables};
 use crate::verdict::Judgement;
 
 /// An elastic network interface: what security groups protect.
@@ -39,6 +39,17 @@ pub struct Interface {
     pub timeouts: Timeouts,
     /// The operator's choices for it.
     pub settings: InterfaceSettings,
+    /// The border of its subnet, where that is guarded.
+    pub border: Option<Border>,
+}
+
+/// The border of a subnet: what passes it is judged by its network ACL (S49).
+#[derive(Clone, Debug)]
+pub struct Border {
+    /// Which subnet: the same number within one snapshot.
+    pub subnet: u32,
+    /// What may pass.
+    pub acl: Arc<NetworkAcl>,
 }
 
 /// What an operator may choose for an interface beyond EC2's attributes.

@@ -2,6 +2,7 @@
 //! inbound rules of each receiver, never tracked, and capped, since one packet
 //! costs as much as the VPC has interfaces.
 
+use super::border::cross_borders;
 use super::exempt::is_dhcp;
 use super::forward::{deliver, uplink_deliveries};
 use super::police::Question;
@@ -55,8 +56,12 @@ impl<'a> Turn<'_, 'a> {
         {
             return Err(Refused(DropReason::OutboundDenied, sender.id));
         }
-        let locals = local_deliveries(snapshot, link, |i| permits(i, Direction::Inbound, work.ip.src));
-        self.settle_flood(link, PassClass::Flooded, locals.chain(uplink_deliveries(snapshot, link)))
+        let reaches = |i: &Interface| {
+            permits(i, Direction::Inbound, work.ip.src) && cross_borders(work, Some(i)).is_ok()
+        };
+        let leaves = cross_borders(work, None).is_ok();
+        let uplinks = uplink_deliveries(snapshot, link).filter(|_| leaves);
+        self.settle_flood(link, PassClass::Flooded, local_deliveries(snapshot, link, reaches).chain(uplinks))
     }
 
     /// Sends a frame to everyone else in the VPC, as ARP and ND announcements go.

@@ -6,6 +6,7 @@
 //! meets no rule; only what the connection table does not settle is policed.
 
 mod admit;
+mod border;
 mod budget;
 mod counters;
 mod exempt;

@@ -1,6 +1,7 @@
 //! What the rules say of packets that no connection settles: the sender's
 //! outbound rules, then the receiver's inbound rules (D21).
 
+use super::border::cross_borders;
 use super::forward::Receiver;
 use super::track::timeouts;
 use super::{PassClass, Passed, Refused, Turn, Work};
@@ -73,6 +74,10 @@ impl Question {
         Question { vpc, family, service, reply, mid_stream: true, later_fragment: false }
     }
 
+    pub fn service(&self) -> Service {
+        self.service
+    }
+
     pub fn query(&self, remote: Addr) -> Query {
         Query { vpc: self.vpc, family: self.family, service: self.service, reply_service: self.reply, remote }
     }
@@ -102,6 +107,7 @@ impl<'a> Turn<'_, 'a> {
             self.spend(&work.link)?;
             return Ok(Passed { class: PassClass::Exempt, receiver });
         }
+        cross_borders(work, receiver.interface())?;
         // Looked up again: a packet before this one in the burst may have opened the flow.
         let slot = self.engine.table.lookup(self.now, hash, key);
         if let Transport::Error(error) = &work.ip.transport {

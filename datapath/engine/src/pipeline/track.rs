@@ -1,5 +1,6 @@
 //! What the connection table settles.
 
+use super::border::cross_borders;
 use super::forward::Receiver;
 use super::{PassClass, Passed, Refused, Turn, Work};
 use crate::conntrack::{Entry, Slot, Timeouts};
@@ -31,6 +32,7 @@ impl<'a> Turn<'_, 'a> {
             && (receiver.interface().is_none() || entry.is_tracked(side.other()))
             && !self.lapsed(entry, side, work.link.sender, receiver).contains(&true);
         settled.then(|| {
+            cross_borders(work, receiver.interface())?;
             self.advance(work, side, slot, receiver)
                 .map(|()| Passed { class: PassClass::Established, receiver })
         })

@@ -14,6 +14,7 @@
 //! DPDK's `rte_acl`, which is rebuilt as a whole on each change of members, and
 //! `rte_fib`, which in 22.11 cannot be replaced while it is read.
 
+mod acl;
 mod cidrs;
 mod members;
 mod rules;
@@ -21,6 +22,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
+pub use acl::{AclEntry, MAX_ENTRIES, NetworkAcl};
 pub use cidrs::{Cidrs, MAX_COVERING, TooManyCovering};
 pub use members::{MAX_GROUPS, Members};
 pub use rules::{Direction, DirectionRules, Policy, Query, Revoked, SourceId};

@@ -107,6 +107,7 @@ impl World {
             revoked: None,
             timeouts: Timeouts::DEFAULT,
             settings: InterfaceSettings::default(),
+            border: None,
         });
         let mut world = World {
             now: Tick::from_secs(1),

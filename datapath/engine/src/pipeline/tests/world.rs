@@ -76,6 +76,7 @@ impl World {
             revoked: None,
             timeouts: Timeouts::DEFAULT,
             settings: Default::default(),
+            border: None,
         });
         World {
             pipeline: Pipeline::new(PipelineConfig {
