@@ -104,6 +104,11 @@ fn end<'v>(policy: &'v Validated, text: &str, vpc: Option<&str>) -> Result<End<'
     let address: IpAddr = text.parse().map_err(|_| {
         ExplainError::Invalid(format!("'{text}' is neither an address nor an interface's id (eni-...)"))
     })?;
+    // The tables would take it for the IPv4 address that it is made from.
+    if matches!(address, IpAddr::V6(a) if a.to_ipv4_mapped().is_some()) {
+        let message = format!("{address} is IPv4-mapped: the switch drops packets with such an address");
+        return Err(ExplainError::Invalid(message));
+    }
     let owns = |i: &&NetworkInterface| {
         vpc.is_none_or(|vpc| vpc == i.vpc)
             && (i.addresses.contains(&address) || i.prefixes.iter().any(|p| p.contains(&address)))
