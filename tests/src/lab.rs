@@ -107,13 +107,20 @@ impl Instance {
         (talk.answer() == "open").then_some(talk)
     }
 
-    /// TCP segments that its stack has sent again.
-    pub fn retransmissions(&self) -> u64 {
-        let text = run(&format!("ip netns exec {} cat /proc/net/snmp", self.netns));
-        let mut tcp = text.lines().filter_map(|l| l.strip_prefix("Tcp: ")).map(str::split_whitespace);
-        let (names, values) = (tcp.next().expect("names"), tcp.next().expect("values"));
-        let found = names.zip(values).find(|(name, _)| *name == "RetransSegs");
-        found.and_then(|(_, value)| value.parse().ok()).expect("RFC 4022's counter")
+    /// TCP segments that its stack has sent again because they were lost: not
+    /// those that the receiver had already, as its D-SACK says (RFC 2883), which
+    /// were late on a busy machine.
+    pub fn lost_segments(&self) -> i64 {
+        self.tcp_counter("snmp", "Tcp: ", "RetransSegs")
+            - self.tcp_counter("netstat", "TcpExt: ", "TCPDSACKRecv")
+    }
+
+    fn tcp_counter(&self, file: &str, family: &str, counter: &str) -> i64 {
+        let text = run(&format!("ip netns exec {} cat /proc/net/{file}", self.netns));
+        let mut lines = text.lines().filter_map(|l| l.strip_prefix(family)).map(str::split_whitespace);
+        let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+        let found = names.zip(values).find(|(name, _)| *name == counter);
+        found.and_then(|(_, value)| value.parse().ok()).expect("a counter of the kernel's")
     }
 
     /// Whether a ping of this address is answered.

@@ -123,16 +123,16 @@ fn s4_d8_a_push_every_ten_milliseconds_drops_nothing() {
     let (bulk, trickle) = (60 * MEBIBYTE, 8 * MEBIBYTE);
     assert!(push_during(&lab, &mut pushes, &["transfer", "down", &server.v4(), "4000", &bulk.to_string()]));
     let sent_again = (0..3).map(|_| {
-        let before = client.retransmissions();
+        let before = client.lost_segments();
         assert!(push_during(
             &lab,
             &mut pushes,
             &["transfer", "trickle", &server.v4(), "4000", &trickle.to_string()]
         ));
-        client.retransmissions() - before
+        client.lost_segments() - before
     });
-    let sent_again: Vec<u64> = sent_again.collect();
-    assert!(sent_again.contains(&0), "{sent_again:?} segments were sent again");
+    let lost: Vec<i64> = sent_again.collect();
+    assert!(lost.iter().any(|lost| *lost <= 0), "{lost:?} segments were lost");
     assert!(pushes >= 20, "{pushes} pushes");
     assert_eq!(lab.total("sgswitch_generation"), pushes + 1);
     // No packet of the connections was refused by any generation, nor lost for want of room.
