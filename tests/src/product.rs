@@ -90,7 +90,7 @@ impl Product {
             Outcome::Drop(reason) => return (Verdict::Drop(reason.label()), vec![]),
             Outcome::Send(delivery) => vec![usize::from(delivery.port.0)],
             Outcome::Flood(places) => {
-                self.outcomes.deliveries()[places.clone()].iter().map(|d| usize::from(d.port.0)).collect()
+                self.outcomes.copies(places).iter().map(|d| usize::from(d.port.0)).collect()
             }
             other => panic!("one worker keeps what it gets: {other:?}"),
         };

@@ -131,13 +131,20 @@ impl Prefix {
     /// Whether the address is of the range's family and lies in it.
     #[inline]
     pub const fn contains(&self, addr: Addr) -> bool {
-        // The family matters for `::/0`, which holds the IPv4-mapped block.
-        addr.0 & self.mask == self.addr.0 && addr.family() as u8 == self.addr.family() as u8
+        // Of IPv6 prefixes only those of 0 bits and more ahead of the IPv4-mapped
+        // block hold it, and it is not of their family.
+        addr.0 & self.mask == self.addr.0
+            && (self.mask as u64 >> 32 == 0xffff_ffff || addr.family() as u8 == self.addr.family() as u8)
     }
 
     /// The first address.
     pub const fn addr(&self) -> Addr {
         self.addr
+    }
+
+    /// A one for each bit of [`Addr`] that all its addresses share.
+    pub(crate) const fn mask(&self) -> u128 {
+        self.mask
     }
 
     /// The length as users write it: 0 to 32 for IPv4, 0 to 128 for IPv6.

@@ -23,23 +23,40 @@ impl TickSource {
     }
 }
 
+/// Of so many turns one is timed stage by stage, and counts for all: reading the
+/// clock at each stage of each would take more than some of the stages.
+const TIMED_TURNS: u32 = 16;
+
 /// Notes where the cycles of a turn go.
 pub(crate) struct Stopwatch<'a> {
-    last: u64,
+    /// `None`: this turn is not timed.
+    last: Option<u64>,
+    /// How many turns this one stands for.
+    weight: u32,
     statistics: &'a WorkerStatistics,
 }
 
 impl<'a> Stopwatch<'a> {
+    /// For what is rare enough to be timed each time.
     pub fn start(statistics: &'a WorkerStatistics) -> Stopwatch<'a> {
-        Stopwatch { last: dpdk::cycles(), statistics }
+        Stopwatch { last: Some(dpdk::cycles()), weight: 1, statistics }
+    }
+
+    /// For one of many turns, `number` of them since the start.
+    #[inline]
+    pub fn of_turn(number: u32, statistics: &'a WorkerStatistics) -> Stopwatch<'a> {
+        let last = number.is_multiple_of(TIMED_TURNS).then(dpdk::cycles);
+        Stopwatch { last, weight: TIMED_TURNS, statistics }
     }
 
     /// The time since the last mark was spent on this stage.
     #[inline]
     pub fn lap(&mut self, stage: WorkerStage, packets: usize) {
+        let Some(last) = &mut self.last else { return };
         let now = dpdk::cycles();
-        self.statistics.stage(stage).note(now.saturating_sub(self.last), packets);
-        self.last = now;
+        let (weight, spent) = (self.weight, now.saturating_sub(*last));
+        self.statistics.stage(stage).note(spent * u64::from(weight), packets * weight as usize);
+        *last = now;
     }
 }
 

@@ -9,15 +9,9 @@ pub enum WorkerStage {
     /// As in [`Stage`].
     Parse,
     /// As in [`Stage`].
-    Steer,
-    /// As in [`Stage`].
-    Admit,
-    /// As in [`Stage`].
     Track,
     /// As in [`Stage`].
     Police,
-    /// As in [`Stage`].
-    Forward,
     /// Sorting packets to ports and rings, and flushing them.
     Transmit,
     /// Expiring connections, answering the control thread.
@@ -26,14 +20,11 @@ pub enum WorkerStage {
 
 impl WorkerStage {
     /// All, in order.
-    pub const ALL: [WorkerStage; 9] = [
+    pub const ALL: [WorkerStage; 6] = [
         WorkerStage::Receive,
         WorkerStage::Parse,
-        WorkerStage::Steer,
-        WorkerStage::Admit,
         WorkerStage::Track,
         WorkerStage::Police,
-        WorkerStage::Forward,
         WorkerStage::Transmit,
         WorkerStage::House,
     ];
@@ -43,11 +34,8 @@ impl WorkerStage {
         match self {
             WorkerStage::Receive => "receive",
             WorkerStage::Parse => Stage::Parse.label(),
-            WorkerStage::Steer => Stage::Steer.label(),
-            WorkerStage::Admit => Stage::Admit.label(),
             WorkerStage::Track => Stage::Track.label(),
             WorkerStage::Police => Stage::Police.label(),
-            WorkerStage::Forward => Stage::Forward.label(),
             WorkerStage::Transmit => "transmit",
             WorkerStage::House => "house",
         }
@@ -58,16 +46,13 @@ impl From<Stage> for WorkerStage {
     fn from(stage: Stage) -> WorkerStage {
         match stage {
             Stage::Parse => WorkerStage::Parse,
-            Stage::Steer => WorkerStage::Steer,
-            Stage::Admit => WorkerStage::Admit,
             Stage::Track => WorkerStage::Track,
             Stage::Police => WorkerStage::Police,
-            Stage::Forward => WorkerStage::Forward,
         }
     }
 }
 
-/// The cycles and packets of one stage.
+/// The cycles and packets of one stage, estimated from one turn of each 16.
 #[derive(Debug, Default)]
 pub struct StageTotals {
     /// TSC cycles.

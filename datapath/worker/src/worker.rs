@@ -65,9 +65,9 @@ impl Worker {
         let mut outcomes = Outcomes::new();
         let mut now = self.ticks.at(dpdk::cycles());
         let (mut turns, mut idle_turns) = (0u32, 0u32);
+        let mut start = dpdk::cycles();
         while !self.stop.load(Ordering::Relaxed) {
-            let start = dpdk::cycles();
-            let packets = self.turn(now, &mut outcomes);
+            let packets = self.turn(turns, now, &mut outcomes);
             turns = turns.wrapping_add(1);
             idle_turns = if packets == 0 { idle_turns.saturating_add(1) } else { 0 };
             if packets == 0 || turns.is_multiple_of(HOUSEKEEPING_TURNS) {
@@ -86,12 +86,14 @@ impl Worker {
                 _ => (&statistics.busy_turns, &statistics.busy_cycles),
             };
             turns.add(1);
-            cycles.add(dpdk::cycles().saturating_sub(start));
+            let end = dpdk::cycles();
+            cycles.add(end.saturating_sub(start));
+            start = end;
         }
     }
 
     /// One turn: receive, judge, send. Returns how many packets came.
-    fn turn(&mut self, now: Tick, outcomes: &mut Outcomes) -> usize {
+    fn turn(&mut self, number: u32, now: Tick, outcomes: &mut Outcomes) -> usize {
         let Worker { pipeline, statistics, snapshots, egress, wires, .. } = self;
         let snapshot = snapshots.pin();
         if statistics.generation.get() != snapshot.generation {
@@ -99,7 +101,7 @@ impl Worker {
         }
         let mut burst = Burst::new();
         let mut total = 0;
-        let mut watch = Stopwatch::start(statistics);
+        let mut watch = Stopwatch::of_turn(number, statistics);
         let Wires { receive, ports, peers } = wires;
         for (port, queue) in receive {
             let count = queue.receive(&mut burst);
@@ -285,8 +287,7 @@ impl Egress {
                 }
                 Outcome::Send(delivery) => self.send(ports, peers, *delivery, packet),
                 Outcome::Flood(places) => {
-                    let (last, others) =
-                        outcomes.deliveries()[places.clone()].split_last().expect("a flood has places");
+                    let (last, others) = outcomes.copies(places).split_last().expect("a flood has places");
                     for delivery in others {
                         match packet.copy(&self.pool) {
                             Some(copy) => self.send(ports, peers, *delivery, copy),

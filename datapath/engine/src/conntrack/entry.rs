@@ -1,9 +1,8 @@
 use super::tcp::{self, Who};
 use super::{State, Timeouts};
-use crate::addr::Addr;
 use crate::flow::{FlowKey, Side};
-use crate::ids::{InterfaceId, VpcIndex};
-use crate::packet::{Ip, TcpFlags, Transport};
+use crate::ids::InterfaceId;
+use crate::packet::{Ip, Tcp, TcpFlags, Transport};
 use crate::time::Tick;
 use crate::verdict::DropReason;
 
@@ -100,27 +99,51 @@ impl Entry {
     /// `InvalidTcp` for a reset that its receiver could not believe; nothing changes.
     #[inline]
     pub fn advance(&mut self, side: Side, ip: &Ip, now: Tick, timeouts: &Timeouts) -> Result<(), DropReason> {
-        let who = self.who(side);
-        let (state, ends_soon) = match &ip.transport {
-            Transport::Tcp(tcp) => {
-                if self.is_reopened_by(side, ip) {
-                    self.restart(side, ip, now, timeouts);
-                    return Ok(());
-                }
-                let event = self.hear(side, tcp)?;
-                (tcp::next(self.state, who, event), event.announces_end())
-            }
+        match &ip.transport {
+            Transport::Tcp(_) if self.is_reopened_by(side, ip) => self.restart(side, ip, now, timeouts),
+            Transport::Tcp(tcp) => self.advance_tcp(side, tcp, now, timeouts)?,
             // An error about the connection is not of it (D17); a later fragment
             // has no header to say anything by.
-            Transport::Error(_) | Transport::Fragment(_) => return Ok(()),
-            _ => (next_without_tcp(self.state, who), false),
-        };
+            Transport::Error(_) | Transport::Fragment(_) => {}
+            _ => self.advance_stateless(side, now, timeouts),
+        }
+        Ok(())
+    }
+
+    /// [`Entry::advance`] by a TCP segment that does not reopen the connection.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn advance_tcp(
+        &mut self,
+        side: Side,
+        tcp: &Tcp,
+        now: Tick,
+        timeouts: &Timeouts,
+    ) -> Result<(), DropReason> {
+        let who = self.who(side);
+        let event = self.hear(side, tcp)?;
+        self.come_to(tcp::next(self.state, who, event), who, event.announces_end(), now, timeouts);
+        Ok(())
+    }
+
+    /// [`Entry::advance`] by a packet of another protocol than TCP.
+    #[inline]
+    pub fn advance_stateless(&mut self, side: Side, now: Tick, timeouts: &Timeouts) {
+        let who = self.who(side);
+        self.come_to(next_without_tcp(self.state, who), who, false, now, timeouts);
+    }
+
+    /// Takes note of what a packet from `who` has led to.
+    #[inline]
+    fn come_to(&mut self, state: State, who: Who, ends_soon: bool, now: Tick, timeouts: &Timeouts) {
         if who == Who::Responder && self.flags & REPLIED == 0 {
             self.flags |= REPLIED;
         }
         // What is over stays over: late packets do not keep it.
         if (self.state, state) == (State::Closed, State::Closed) {
-            return Ok(());
+            return;
         }
         let mut timeout = timeouts.of(state);
         if ends_soon {
@@ -136,7 +159,6 @@ impl Entry {
         if deadline != self.deadline {
             self.deadline = deadline;
         }
-        Ok(())
     }
 
     #[cold]
@@ -256,9 +278,8 @@ impl Entry {
 
     /// What an empty slot holds: equal to no packet's key, long expired.
     pub(super) fn empty() -> Entry {
-        let nowhere = (Addr(0), 0);
         Entry {
-            key: FlowKey::new(VpcIndex(0), 0, nowhere, nowhere).0,
+            key: FlowKey::NONE,
             ends: [InterfaceId::NONE; 2],
             expected: [0; 2],
             deadline: Tick(0),

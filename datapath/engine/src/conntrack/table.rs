@@ -1,5 +1,5 @@
 use super::Entry;
-use crate::arch::{mask_eq_u16x16, prefetch, prefetch_slice};
+use crate::arch::{huge_slice, mask_eq_u16x16, prefetch, prefetch_slice};
 use crate::flow::{FlowHash, FlowKey, Side};
 use crate::ids::InterfaceId;
 use crate::time::Tick;
@@ -11,9 +11,6 @@ const SLOTS: usize = 15;
 /// lookup never reads more. Sixteen find room at 0.85 load practically always;
 /// strides rather than neighbours, since full neighbours come in clusters.
 pub const PROBES: usize = 16;
-
-/// Packets ahead of which a lookup asks for an entry's line.
-const PREFETCH_DISTANCE: usize = 4;
 
 /// Groups that the clock hand looks through for a newcomer when the table is full.
 const RECLAIM_GROUPS: usize = 2;
@@ -119,8 +116,8 @@ impl Table {
         let slots = (config.capacity * 20).div_ceil(17);
         let groups = prime_from(slots.div_ceil(SLOTS).max(PROBES + 1));
         Table {
-            groups: vec![Group::default(); groups].into(),
-            entries: vec![Entry::empty(); groups * SLOTS].into(),
+            groups: huge_slice(groups, Group::default()),
+            entries: huge_slice(groups * SLOTS, Entry::empty()),
             len: 0,
             limit: config.capacity,
             hand: 0,
@@ -229,34 +226,40 @@ impl Table {
         })
     }
 
-    /// Looks up a burst: all tag lines are asked for first, then entry lines a
-    /// few packets ahead of their use. `found` gets one answer per key; an
-    /// expired connection is not found.
-    pub fn lookup_batch(&self, now: Tick, hashes: &[FlowHash], keys: &[FlowKey], found: &mut [Option<Slot>]) {
-        for hash in hashes {
-            prefetch(&self.groups[self.home(*hash)]);
+    /// Asks for the tag line of a flow's own group.
+    #[inline]
+    pub fn prefetch(&self, hash: FlowHash) {
+        prefetch(&self.groups[self.home(hash)]);
+    }
+
+    /// Where the flow's entry most likely lies, and asks for its line. The tag
+    /// line should be at hand.
+    #[inline]
+    pub fn guess(&self, hash: FlowHash) -> Option<Slot> {
+        let home = self.home(hash);
+        let hits = self.groups[home].matching(tag_of(hash));
+        if hits == 0 {
+            return None;
         }
-        for i in 0..hashes.len() + PREFETCH_DISTANCE {
-            if let Some(&hash) = hashes.get(i) {
-                let home = self.home(hash);
-                let hits = self.groups[home].matching(tag_of(hash));
-                if hits != 0 {
-                    prefetch(&self.entries[home * SLOTS + hits.trailing_zeros() as usize]);
-                }
-            }
-            if let Some(i) = i.checked_sub(PREFETCH_DISTANCE) {
-                found[i] = self.lookup(now, hashes[i], &keys[i]);
-            }
+        let slot = Slot::new(home, hits.trailing_zeros() as usize);
+        prefetch(self.entry(slot));
+        Some(slot)
+    }
+
+    /// As [`Table::lookup`], which it is spared where the guess is right.
+    #[inline]
+    pub fn lookup_guessed(&self, now: Tick, hash: FlowHash, key: &FlowKey, guess: Option<Slot>) -> Option<Slot> {
+        match guess {
+            Some(slot) if self.entry(slot).key() == key => Some(slot).filter(|_| !self.entry(slot).is_expired(now)),
+            _ => self.lookup(now, hash, key),
         }
     }
 
     /// The connection with this key, unless its time has come.
-    #[inline]
     pub fn lookup(&self, now: Tick, hash: FlowHash, key: &FlowKey) -> Option<Slot> {
         self.find(hash, key).filter(|slot| !self.entry(*slot).is_expired(now))
     }
 
-    #[inline]
     fn find(&self, hash: FlowHash, key: &FlowKey) -> Option<Slot> {
         for group in self.probes(self.home(hash), tag_of(hash)) {
             let mut hits = self.groups[group].matching(tag_of(hash));
@@ -340,10 +343,12 @@ impl Table {
     fn turn_hand(&mut self) {
         self.hand = if self.hand + 1 == self.groups.len() { 0 } else { self.hand + 1 };
         // What the hand will look at next is on its way while packets are worked on.
+        prefetch_slice(&self.groups, self.hand + 2 * RECLAIM_GROUPS);
         let ahead = self.hand + RECLAIM_GROUPS;
-        prefetch_slice(&self.groups, ahead);
-        for lane in 0..SLOTS {
-            prefetch_slice(&self.entries, ahead * SLOTS + lane);
+        if ahead < self.groups.len() {
+            for lane in self.taken(ahead) {
+                prefetch_slice(&self.entries, ahead * SLOTS + lane);
+            }
         }
     }
 
@@ -438,8 +443,17 @@ impl Table {
 
     /// The lanes of a group that hold a connection.
     fn taken(&self, group: usize) -> impl Iterator<Item = usize> + use<> {
-        let taken = !self.groups[group].matching(0) & 0x7fff;
-        (0..SLOTS).filter(move |lane| taken >> lane & 1 != 0)
+        let mut taken = !self.groups[group].matching(0) & 0x7fff;
+        std::iter::from_fn(move || {
+            let lane = taken.trailing_zeros() as usize;
+            taken &= taken.wrapping_sub(1);
+            (lane < SLOTS).then_some(lane)
+        })
+    }
+
+    /// How many groups of slots it has.
+    pub(crate) fn groups(&self) -> usize {
+        self.groups.len()
     }
 
     /// Shows the living connections of `groups` groups from `cursor` on; the

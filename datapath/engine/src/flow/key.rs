@@ -55,8 +55,8 @@ impl Side {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct FlowKey {
-    /// Low and high address, the upper half first.
-    addrs: [[u64; 2]; 2],
+    /// Low and high address, of each the upper half first.
+    addrs: [u64; 4],
     /// From the lowest bits: low port, high port (16 each), protocol, family
     /// (8 each), VPC (16).
     rest: u64,
@@ -64,10 +64,16 @@ pub struct FlowKey {
 
 const _: () = assert!(size_of::<FlowKey>() == 40 && align_of::<FlowKey>() == 8);
 
+/// How far the family is shifted in `FlowKey::rest`.
+const FAMILY_SHIFT: u32 = 40;
+
 /// How far the VPC is shifted in `FlowKey::rest`; below it is what the hash takes.
 const VPC_SHIFT: u32 = 48;
 
 impl FlowKey {
+    /// No packet's: of protocol 0 between `::` and `::`.
+    pub(crate) const NONE: FlowKey = FlowKey { addrs: [0; 4], rest: 1 << FAMILY_SHIFT };
+
     /// The key of the flow between two endpoints, and which of them `src` is.
     /// Ports are those of the table above.
     #[inline]
@@ -75,13 +81,13 @@ impl FlowKey {
         // As tuples they would be compared for equality first, which hardly ever holds.
         let in_order = src.0 < dst.0 || (src.0 == dst.0 && src.1 <= dst.1);
         let (low, high, side) = if in_order { (src, dst, Side::Low) } else { (dst, src, Side::High) };
-        let halves = |addr: Addr| [(addr.0 >> 64) as u64, addr.0 as u64];
         let rest = u64::from(low.1)
             | u64::from(high.1) << 16
             | u64::from(protocol) << 32
-            | (src.0.family() as u64) << 40
+            | (src.0.family() as u64) << FAMILY_SHIFT
             | u64::from(vpc.0) << VPC_SHIFT;
-        (FlowKey { addrs: [halves(low.0), halves(high.0)], rest }, side)
+        let (low, high) = (low.0.0, high.0.0);
+        (FlowKey { addrs: [(low >> 64) as u64, low as u64, (high >> 64) as u64, high as u64], rest }, side)
     }
 
     /// The key of the flow a packet belongs to, and the side that sent it.
@@ -103,7 +109,7 @@ impl FlowKey {
     /// The address and port of an end.
     #[inline]
     pub const fn endpoint(&self, side: Side) -> (Addr, u16) {
-        let [upper, lower] = self.addrs[side.index()];
+        let (upper, lower) = (self.addrs[2 * side.index()], self.addrs[2 * side.index() + 1]);
         (Addr((upper as u128) << 64 | lower as u128), (self.rest >> (16 * side.index())) as u16)
     }
 
@@ -122,7 +128,7 @@ impl FlowKey {
     /// The family of both addresses.
     #[inline]
     pub const fn family(&self) -> Family {
-        if self.rest >> 40 & 1 == 0 { Family::V4 } else { Family::V6 }
+        if self.rest >> FAMILY_SHIFT & 1 == 0 { Family::V4 } else { Family::V6 }
     }
 
     /// What the hash is taken over: both addresses, and all else but the VPC.

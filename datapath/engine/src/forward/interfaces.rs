@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Interface, link_local};
+use super::{Endpoint, Interface, link_local};
 use crate::addr::{Addr, MacAddr, Prefix};
 use crate::ids::{InterfaceId, VpcIndex};
 
@@ -10,6 +10,8 @@ use crate::ids::{InterfaceId, VpcIndex};
 #[derive(Clone, Debug, Default)]
 pub struct Interfaces {
     slots: Vec<Option<Arc<Interface>>>,
+    /// By slot as well.
+    endpoints: Vec<Option<Endpoint>>,
     by_mac: HashMap<(VpcIndex, MacAddr), InterfaceId>,
     by_address: HashMap<(VpcIndex, Addr), InterfaceId>,
     /// Delegated prefixes, sorted; within a VPC they do not overlap.
@@ -30,7 +32,9 @@ impl Interfaces {
             all.by_prefix.extend(interface.addresses.prefixes().iter().map(|p| (vpc, *p, id)));
             if all.slots.len() <= id.slot() {
                 all.slots.resize(id.slot() + 1, None);
+                all.endpoints.resize(id.slot() + 1, None);
             }
+            all.endpoints[id.slot()] = Some(Endpoint::of(&interface));
             all.slots[id.slot()] = Some(interface);
         }
         all.by_prefix.sort_unstable_by_key(|(vpc, prefix, _)| (*vpc, prefix.addr()));
@@ -41,6 +45,12 @@ impl Interfaces {
     #[inline]
     pub fn get(&self, id: InterfaceId) -> Option<&Interface> {
         self.slots.get(id.slot())?.as_deref().filter(|i| i.id == id)
+    }
+
+    /// What packets of established flows need of the interface.
+    #[inline]
+    pub fn endpoint(&self, id: InterfaceId) -> Option<&Endpoint> {
+        self.endpoints.get(id.slot())?.as_ref().filter(|e| e.id == id)
     }
 
     /// The interface with this MAC.
@@ -71,12 +81,12 @@ impl Interfaces {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::forward::Addresses;
     use crate::policy::{DirectionRules, Policy};
 
-    fn interface(slot: u32, incarnation: u16, vpc: u16, addresses: &[Prefix]) -> Arc<Interface> {
+    pub fn interface(slot: u32, incarnation: u16, vpc: u16, addresses: &[Prefix]) -> Arc<Interface> {
         Arc::new(Interface {
             id: InterfaceId::new(slot, incarnation),
             vpc: VpcIndex(vpc),

@@ -2,9 +2,11 @@
 //! and where a packet goes.
 
 mod addresses;
+mod endpoint;
 mod interfaces;
 
 pub use addresses::Addresses;
+pub use endpoint::Endpoint;
 pub use interfaces::Interfaces;
 
 use std::sync::Arc;

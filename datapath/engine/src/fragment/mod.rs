@@ -156,6 +156,8 @@ struct Waiting {
 /// The packets in pieces that meet at one worker.
 pub struct Fragments {
     packets: Box<[Option<Packet>]>,
+    /// How many of them there are.
+    open: usize,
     waiting: Box<[Waiting]>,
     free: Vec<WaitingSlot>,
     /// Free again when the worker has emptied them.
@@ -172,6 +174,7 @@ impl Fragments {
     pub fn new(interface_slots: usize) -> Fragments {
         Fragments {
             packets: vec![None; PACKETS].into(),
+            open: 0,
             waiting: vec![Waiting::default(); WAITING].into(),
             free: (0..WAITING as u16).rev().map(WaitingSlot).collect(),
             retired: Vec::with_capacity(WAITING),
@@ -266,8 +269,10 @@ impl Fragments {
 
     /// Forgets what has waited too long among some packets; to be called every few turns.
     pub(crate) fn sweep(&mut self, now: Tick, lost: &mut dyn FnMut(InterfaceId)) {
-        self.expire(now, self.hand, lost);
-        self.hand = (self.hand + WAYS) % PACKETS;
+        if self.open > 0 {
+            self.expire(now, self.hand, lost);
+            self.hand = (self.hand + WAYS) % PACKETS;
+        }
     }
 
     /// Where the packets with this hash begin.
@@ -286,6 +291,7 @@ impl Fragments {
         let (ranges, deadline) = (Ranges::default(), now + TIMEOUT);
         let packet = Packet { id, of: None, ranges, deadline, first_waiting: None, last_waiting: None };
         self.packets[at] = Some(packet);
+        self.open += 1;
         Some(at)
     }
 
@@ -298,9 +304,9 @@ impl Fragments {
     }
 
     fn close(&mut self, at: usize) {
-        if let Some(packet) = self.packets[at].take()
-            && let Some(used) = self.used(packet.id.sender)
-        {
+        let Some(packet) = self.packets[at].take() else { return };
+        self.open -= 1;
+        if let Some(used) = self.used(packet.id.sender) {
             used.packets -= 1;
         }
     }

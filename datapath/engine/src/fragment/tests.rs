@@ -8,7 +8,7 @@ const OF: FragmentOf = FragmentOf { protocol: 17, ports: (5000, 53) };
 fn id(number: u32, sender: InterfaceId) -> PacketId {
     let fragment = piece(number, 0, 8);
     let transport = Transport::Fragment(fragment);
-    let ip = Ip { src: Addr::v4(1), dst: Addr::v4(2), protocol: 17, hop_limit: 64, transport };
+    let ip = Ip { src: Addr::v4(1), dst: Addr::v4(2), protocol: 17, transport };
     PacketId::of(VpcIndex(0), &ip, &fragment, sender)
 }
 
@@ -101,7 +101,7 @@ fn both_directions_and_all_senders_are_apart() {
     assert_ne!(one, id(8, InterfaceId::new(1, 1)));
     let fragment = piece(7, 0, 8);
     let transport = Transport::Fragment(fragment);
-    let back = Ip { src: Addr::v4(2), dst: Addr::v4(1), protocol: 17, hop_limit: 64, transport };
+    let back = Ip { src: Addr::v4(2), dst: Addr::v4(1), protocol: 17, transport };
     assert_ne!(one, PacketId::of(VpcIndex(0), &back, &fragment, InterfaceId::new(1, 1)));
     assert_eq!(meeting_point(VpcIndex(0), &back).endpoint(Side::Low).0, Addr::v4(1));
 }

@@ -11,29 +11,6 @@ const HEADER: u32 = 20;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET: u16 = 0x1fff;
 
-/// Reads a plain packet: TCP or UDP, no options, no fragment, nothing wrong.
-/// `None` for every other, which [`parse`] will tell.
-#[inline(always)]
-pub(super) fn parse_plain(frame: Frame<'_>) -> Option<Ip> {
-    let header: &[u8; HEADER as usize] = frame.header().ok()?;
-    let is_plain = header[0] == 0x45
-        && be16(header, 6) & (MORE_FRAGMENTS | OFFSET) == 0
-        && header_checksum_is_right(header);
-    if !is_plain {
-        return None;
-    }
-    let rest = frame.limit(be16(header, 2).into()).ok()?.skip(HEADER).ok()?;
-    let (src, dst) = (Addr::v4(be32(header, 12)), Addr::v4(be32(header, 16)));
-    let transport = transport::parse_plain(header[9], rest)?;
-    address::acceptable(src, dst).then_some(Ip {
-        src,
-        dst,
-        protocol: header[9],
-        hop_limit: header[8],
-        transport,
-    })
-}
-
 /// Reads an IPv4 packet that begins where `frame` does and may end before it.
 /// With `open_first`, a first fragment is told by the header it brings.
 pub(super) fn parse(frame: Frame<'_>, open_first: bool) -> Result<Ip, DropReason> {
@@ -71,7 +48,7 @@ pub(super) fn parse(frame: Frame<'_>, open_first: bool) -> Result<Ip, DropReason
             _ => Transport::Fragment(piece),
         }
     };
-    let ip = Ip { src, dst, protocol, hop_limit: header[8], transport };
+    let ip = Ip { src, dst, protocol, transport };
     address::check(&ip)?;
     Ok(ip)
 }

@@ -18,24 +18,6 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = protocol::IPV6_FRAGMENT;
 const DESTINATION_OPTIONS: u8 = 60;
 
-/// Reads a plain packet: TCP or UDP, no extension headers, nothing wrong.
-/// `None` for every other, which [`parse`] will tell.
-#[inline(always)]
-pub(super) fn parse_plain(frame: Frame<'_>) -> Option<Ip> {
-    let header: &[u8; HEADER] = frame.header().ok()?;
-    let (src, dst) = (Addr(be128(header, 8)), Addr(be128(header, 24)));
-    let is_plain = header[0] >> 4 == 6
-        && src.family() == Family::V6
-        && dst.family() == Family::V6
-        && address::acceptable(src, dst);
-    if !is_plain {
-        return None;
-    }
-    let rest = frame.skip(HEADER as u32).ok()?.limit(be16(header, 4).into()).ok()?;
-    let transport = transport::parse_plain(header[6], rest)?;
-    Some(Ip { src, dst, protocol: header[6], hop_limit: header[7], transport })
-}
-
 /// Reads an IPv6 packet that begins where `frame` does and may end before it.
 /// With `open_first`, a first fragment is told by the headers it brings.
 pub(super) fn parse(frame: Frame<'_>, open_first: bool) -> Result<Ip, DropReason> {
@@ -69,7 +51,7 @@ pub(super) fn parse(frame: Frame<'_>, open_first: bool) -> Result<Ip, DropReason
             }
         }
     };
-    let ip = Ip { src, dst, protocol, hop_limit: header[7], transport };
+    let ip = Ip { src, dst, protocol, transport };
     address::check(&ip)?;
     Ok(ip)
 }

@@ -20,6 +20,7 @@ mod icmp;
 mod ipv4;
 mod ipv6;
 mod nd;
+mod plain;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -29,6 +30,7 @@ pub use cursor::Frame;
 pub use icmp::{IcmpError, Query, QueryKind, Quoted};
 pub use ipv4::header_checksum_is_right;
 pub use nd::{Nd, NdKind};
+pub use plain::Plain;
 pub use transport::{Fragment, Tcp, TcpFlags, Transport, Udp};
 
 use crate::addr::{Addr, MacAddr};
@@ -92,8 +94,6 @@ pub struct Ip {
     /// can be skipped. For a later IPv6 fragment: what its fragment header names,
     /// until its first fragment has been seen.
     pub protocol: u8,
-    /// Time to live, or hop limit.
-    pub hop_limit: u8,
     /// The header above IP.
     pub transport: Transport,
 }
@@ -103,27 +103,8 @@ pub struct Ip {
 ///
 /// The error is the reason to drop the frame for. A frame may be longer than
 /// its IP packet (Ethernet padding), never shorter.
-// What nearly all frames are is read first, in one function without calls (so
-// `inline(always)` below), that the facts go from registers to their place. In
-// one with all other cases, or inlined into its caller, they are copied from
-// one result into the next: 185 cycles for a UDP datagram instead of 30.
-#[inline(never)]
 pub fn parse(frame: Frame<'_>) -> Result<Packet, DropReason> {
-    match Link::parse_untagged(frame).ok().and_then(Link::plain) {
-        Some(packet) => Ok(packet),
-        None => parse_any(frame),
-    }
-}
-
-/// Reads any frame; behind a tag most are plain as well.
-#[cold]
-#[inline(never)]
-fn parse_any(frame: Frame<'_>) -> Result<Packet, DropReason> {
-    let link = Link::parse(frame)?;
-    match link.plain() {
-        Some(packet) => Ok(packet),
-        None => link.any(false),
-    }
+    Link::parse(frame)?.any(false)
 }
 
 /// Reads a first fragment again, for the header above IP that it brings:
@@ -146,23 +127,6 @@ struct Link<'a> {
 
 impl<'a> Link<'a> {
     fn parse(frame: Frame<'a>) -> Result<Link<'a>, DropReason> {
-        let link = Link::parse_untagged(frame)?;
-        if link.ethertype != ethertype::VLAN {
-            return Ok(link);
-        }
-        let &[c0, c1, t0, t1] = link.rest.header()?;
-        let vlan = match u16::from_be_bytes([c0, c1]) & 0x0fff {
-            0 => None,
-            0x0fff => return Err(DropReason::MalformedHeader),
-            id => Some(VlanId(id)),
-        };
-        let (ethertype, rest) = (u16::from_be_bytes([t0, t1]), link.rest.skip(4)?);
-        Ok(Link { tagged: true, vlan, ethertype, rest, ..link })
-    }
-
-    /// The header alone; the EtherType may say that a tag follows.
-    #[inline(always)]
-    fn parse_untagged(frame: Frame<'a>) -> Result<Link<'a>, DropReason> {
         let &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = frame.header()?;
         let destination = MacAddr([d0, d1, d2, d3, d4, d5]);
         let source = MacAddr([s0, s1, s2, s3, s4, s5]);
@@ -170,21 +134,20 @@ impl<'a> Link<'a> {
             return Err(DropReason::MartianAddress);
         }
         let (ethertype, rest) = (u16::from_be_bytes([t0, t1]), frame.skip(14)?);
-        Ok(Link { destination, source, tagged: false, vlan: None, ethertype, rest })
-    }
-
-    /// The packet, if it is TCP or UDP with nothing special or wrong.
-    #[inline(always)]
-    fn plain(self) -> Option<Packet> {
-        let ip = match self.ethertype {
-            ethertype::IPV4 => ipv4::parse_plain(self.rest)?,
-            ethertype::IPV6 => ipv6::parse_plain(self.rest)?,
-            _ => return None,
+        if ethertype != ethertype::VLAN {
+            return Ok(Link { destination, source, tagged: false, vlan: None, ethertype, rest });
+        }
+        let &[c0, c1, t0, t1] = rest.header()?;
+        let vlan = match u16::from_be_bytes([c0, c1]) & 0x0fff {
+            0 => None,
+            0x0fff => return Err(DropReason::MalformedHeader),
+            id => Some(VlanId(id)),
         };
-        Some(self.carrying(Body::Ip(ip)))
+        let (ethertype, rest) = (u16::from_be_bytes([t0, t1]), rest.skip(4)?);
+        Ok(Link { destination, source, tagged: true, vlan, ethertype, rest })
     }
 
-    /// The packet, whatever it is. It reads a plain one as [`Link::plain`] does.
+    /// The packet, whatever it is.
     fn any(self, open_first: bool) -> Result<Packet, DropReason> {
         let body = match self.ethertype {
             ethertype::IPV4 => Body::Ip(ipv4::parse(self.rest, open_first)?),
@@ -195,7 +158,7 @@ impl<'a> Link<'a> {
         Ok(self.carrying(body))
     }
 
-    #[inline(always)]
+    #[inline]
     fn carrying(self, body: Body) -> Packet {
         let Link { destination, source, tagged, vlan, .. } = self;
         Packet { destination, source, tagged, vlan, body }

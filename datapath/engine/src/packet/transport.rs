@@ -71,8 +71,6 @@ pub struct Tcp {
     pub ack: u32,
     /// The control bits.
     pub flags: TcpFlags,
-    /// The window as it is written, unscaled.
-    pub window: u16,
     /// Bytes of data behind the header.
     pub payload: u32,
 }
@@ -186,17 +184,6 @@ impl Fragment {
     }
 }
 
-/// The header of a TCP segment or UDP datagram; `None` for other protocols and
-/// for a header that is wrong.
-#[inline(always)]
-pub(super) fn parse_plain(protocol: u8, frame: Frame<'_>) -> Option<Transport> {
-    match protocol {
-        super::protocol::UDP => udp(frame, frame.length).ok().map(Transport::Udp),
-        super::protocol::TCP => tcp(frame).ok().map(Transport::Tcp),
-        _ => None,
-    }
-}
-
 /// The header of an IP packet of a protocol that both families share; `whole`
 /// unless the frame has its first fragment only.
 pub(super) fn parse(protocol: u8, frame: Frame<'_>, whole: bool) -> Result<Transport, DropReason> {
@@ -209,7 +196,7 @@ pub(super) fn parse(protocol: u8, frame: Frame<'_>, whole: bool) -> Result<Trans
     }
 }
 
-#[inline(always)]
+#[inline]
 fn tcp(frame: Frame<'_>) -> Result<Tcp, DropReason> {
     let header: &[u8; 20] = frame.header()?;
     let header_length = u32::from(header[12] >> 4) * 4;
@@ -222,12 +209,11 @@ fn tcp(frame: Frame<'_>) -> Result<Tcp, DropReason> {
         seq: be32(header, 4),
         ack: be32(header, 8),
         flags: TcpFlags(header[13]),
-        window: be16(header, 14),
         payload: frame.length.checked_sub(header_length).ok_or(DropReason::Truncated)?,
     })
 }
 
-#[inline(always)]
+#[inline]
 fn udp(frame: Frame<'_>, most: u32) -> Result<Udp, DropReason> {
     let header: &[u8; 8] = frame.skip(8).and(frame.header())?;
     let length = u32::from(be16(header, 4));

@@ -166,16 +166,25 @@ impl Counters {
     }
 
     pub(super) fn tell_connections(&self, slot: usize, connections: u32) {
-        if let Some(interface) = self.interfaces.get(slot)
-            && interface.connections.get() != u64::from(connections)
-        {
+        if let Some(interface) = self.interfaces.get(slot) {
             interface.connections.set(connections.into());
         }
     }
 
     #[inline]
     pub(super) fn pass(&self, class: PassClass, sender: InterfaceId, bytes: u32) {
-        self.passed[class as usize].add(1);
+        self.pass_many(class, 1);
+        self.sent(sender, bytes);
+    }
+
+    /// Packets passed, to be told of their senders by [`Counters::sent`].
+    #[inline]
+    pub(super) fn pass_many(&self, class: PassClass, packets: u64) {
+        self.passed[class as usize].add(packets);
+    }
+
+    #[inline]
+    pub(super) fn sent(&self, sender: InterfaceId, bytes: u32) {
         if let Some(interface) = self.interface(sender) {
             interface.outbound_packets.add(1);
             interface.outbound_bytes.add(u64::from(bytes));

@@ -1,8 +1,7 @@
-//! Where a packet goes, and the last stage: the way out.
+//! Where a packet goes.
 
 use super::{Link, Outcome, Passed, Refused, Turn, Work};
 use crate::conntrack::Entry;
-use crate::flow::Side;
 use crate::forward::{Delivery, Interface, VlanEdit};
 use crate::ids::{InterfaceId, PortIndex};
 use crate::snapshot::Snapshot;
@@ -63,9 +62,9 @@ impl<'a> Turn<'_, 'a> {
     pub(super) fn recorded_receiver(
         &self,
         work: &Work<'_>,
-        side: Side,
         entry: &Entry,
     ) -> Option<Receiver<'a>> {
+        let side = work.side;
         if entry.end(side) != work.link.sender_id() {
             return None;
         }
@@ -79,7 +78,17 @@ impl<'a> Turn<'_, 'a> {
         self.receiver(work).ok().filter(|r| !r.id().is_some())
     }
 
-    /// The last stage: the way out of a packet that passed.
+    /// What becomes of a packet by its verdict.
+    #[inline]
+    pub(super) fn settle(&mut self, link: &Link<'_>, verdict: Result<Passed<'a>, Refused>) {
+        match verdict {
+            Ok(passed) => self.forward(link, &passed),
+            Err(refused) => self.refuse(link, refused),
+        }
+    }
+
+    /// The way out of a packet that passed.
+    #[inline]
     pub(super) fn forward(&mut self, link: &Link<'_>, passed: &Passed<'_>) {
         let outcome = match passed.receiver {
             Receiver::Local(interface, port) => {

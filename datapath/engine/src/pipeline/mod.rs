@@ -1,11 +1,15 @@
-//! The stages over one burst: parse, steer, admit, track, police, forward.
+//! The stages over one burst: parse, track, police.
 //!
 //! Each stage is a loop over the packets that are still under way, so that what
 //! one packet waits for is fetched while others are worked on. A packet of an
 //! established flow costs its own header, one tag line and one entry line, and
 //! meets no rule; only what the connection table does not settle is policed.
+//!
+//! Nearly all packets are plain: TCP or UDP over IP, whole, without anything
+//! special, from who they say they are. These have a path of their own ([`plain`])
+//! that knows no errors: what it does not settle is judged by the stages that
+//! know all cases and give the reason of every refusal.
 
-mod admit;
 mod border;
 mod budget;
 mod counters;
@@ -14,6 +18,8 @@ mod flood;
 mod forward;
 mod fragments;
 mod outcome;
+mod parse;
+mod plain;
 mod police;
 #[cfg(test)]
 mod tests;
@@ -27,24 +33,30 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use crate::addr::MacAddr;
-use crate::conntrack::{Slot, Table, TableConfig};
+use crate::addr::{Addr, MacAddr};
+use crate::conntrack::{Table, TableConfig};
 use crate::flow::{FlowHash, FlowHasher, FlowKey, Side};
 use crate::forward::Interface;
 use crate::fragment::{FragmentOf, Fragments, WaitingSlot};
 use crate::ids::{InterfaceId, PortIndex, VpcIndex, WorkerIndex};
-use crate::packet::{Frame, Ip};
+use crate::packet::{Frame, Ip, Transport};
 use crate::snapshot::Snapshot;
-use crate::time::Tick;
+use crate::time::{Tick, Ticks};
 use crate::verdict::DropReason;
 use budget::Budget;
 use forward::Receiver;
+use plain::Glances;
 
 /// The most packets one run takes.
 pub const BURST: usize = 32;
 
 /// Table groups that [`Pipeline::housekeep`] looks at for expired connections.
 const SWEEP_GROUPS: usize = 4;
+
+/// The shortest time in which [`Pipeline::housekeep`] looks at all of the table:
+/// what has expired is found soon enough, and a busy worker, whose turns are
+/// many, does not read memory for nothing.
+const SWEEP_TIME: Ticks = Ticks::from_secs(4);
 
 /// Interface slots of which [`Pipeline::housekeep`] tells the connections.
 const TOLD_SLOTS: usize = 32;
@@ -84,34 +96,24 @@ pub struct Arrival<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Stage {
-    /// Headers are read, the sender's role is known.
+    /// Headers are read, the sender is who it claims to be, and the flow's owner is known.
     Parse,
-    /// The owner of the flow is known.
-    Steer,
-    /// The sender is who it claims to be.
-    Admit,
-    /// The connection is looked up.
+    /// The connection is looked up, and settles the packet if it can.
     Track,
-    /// Rules are asked about what the table did not settle.
+    /// Rules are asked about what it did not settle.
     Police,
-    /// The way out is known and counted.
-    Forward,
 }
 
 impl Stage {
     /// All, in order.
-    pub const ALL: [Stage; 6] =
-        [Stage::Parse, Stage::Steer, Stage::Admit, Stage::Track, Stage::Police, Stage::Forward];
+    pub const ALL: [Stage; 3] = [Stage::Parse, Stage::Track, Stage::Police];
 
     /// The stable name: the metric's label value.
     pub const fn label(self) -> &'static str {
         match self {
             Stage::Parse => "parse",
-            Stage::Steer => "steer",
-            Stage::Admit => "admit",
             Stage::Track => "track",
             Stage::Police => "police",
-            Stage::Forward => "forward",
         }
     }
 }
@@ -150,11 +152,38 @@ impl Link<'_> {
     }
 }
 
-/// An IP packet of the burst on its way through the stages.
+/// A packet of a flow on its way through the stages.
 struct Work<'a> {
     link: Link<'a>,
+    key: FlowKey,
+    hash: FlowHash,
+    /// The side that sent it.
+    side: Side,
     ip: Ip,
 }
+
+impl Work<'_> {
+    /// A place that nothing is written in yet.
+    const BLANK: Work<'static> = Work {
+        link: Link {
+            index: 0,
+            port: PortIndex(0),
+            bytes: 0,
+            tagged: false,
+            vpc: VpcIndex(0),
+            sender: None,
+            source: MacAddr([0; 6]),
+            destination: MacAddr([0; 6]),
+        },
+        key: FlowKey::NONE,
+        hash: FlowHash(0),
+        side: Side::Low,
+        ip: Ip { src: Addr(0), dst: Addr(0), protocol: 0, transport: Transport::Other },
+    };
+}
+
+/// The packets of a burst that are under way, each in its place.
+type Works<'a> = ArrayVec<Work<'a>, BURST>;
 
 /// A packet that passed.
 struct Passed<'a> {
@@ -174,9 +203,15 @@ pub struct Pipeline {
     fragments: Fragments,
     budget: Budget,
     counters: Arc<Counters>,
-    interface_slots: usize,
+    /// In which tick how many groups of the table were looked at.
+    swept: (Tick, usize),
+    /// By interface slot: connections as they were last told.
+    told: Box<[u32]>,
     /// The slot up to which connections have been told.
-    told: usize,
+    told_to: usize,
+    /// Whether plain packets are judged like all others.
+    #[cfg(test)]
+    general_only: bool,
 }
 
 impl Pipeline {
@@ -187,8 +222,11 @@ impl Pipeline {
             workers: config.workers,
             hasher: FlowHasher::new(config.seed),
             table: Table::new(config.table).counting(config.interface_slots),
-            told: 0,
-            interface_slots: config.interface_slots,
+            swept: (Tick(0), 0),
+            told: vec![0; config.interface_slots].into(),
+            told_to: 0,
+            #[cfg(test)]
+            general_only: false,
             fragments: Fragments::new(config.interface_slots),
             budget: Budget::new(config.interface_slots),
             counters: config.counters,
@@ -208,7 +246,13 @@ impl Pipeline {
     /// Expires a few connections and fragments; to be called every few turns,
     /// loaded or idle, and followed by [`Pipeline::discarded`].
     pub fn housekeep(&mut self, now: Tick) {
-        self.table.sweep(now, SWEEP_GROUPS);
+        if self.swept.0 != now {
+            self.swept = (now, 0);
+        }
+        if self.swept.1 < self.table.groups().div_ceil(SWEEP_TIME.0 as usize) {
+            self.swept.1 += SWEEP_GROUPS;
+            self.table.sweep(now, SWEEP_GROUPS);
+        }
         let Pipeline { fragments, counters, .. } = self;
         fragments.sweep(now, &mut |sender| counters.dropped(DropReason::FragmentOrphan, sender));
         self.tell_connections();
@@ -216,9 +260,14 @@ impl Pipeline {
 
     /// Tells how many connections some of the interfaces have.
     fn tell_connections(&mut self) {
-        for _ in 0..TOLD_SLOTS.min(self.interface_slots) {
-            self.counters.tell_connections(self.told, self.table.tracked_by(self.told));
-            self.told = if self.told + 1 == self.interface_slots { 0 } else { self.told + 1 };
+        for _ in 0..TOLD_SLOTS.min(self.told.len()) {
+            let slot = self.told_to;
+            let connections = self.table.tracked_by(slot);
+            if self.told[slot] != connections {
+                self.told[slot] = connections;
+                self.counters.tell_connections(slot, connections);
+            }
+            self.told_to = if slot + 1 == self.told.len() { 0 } else { slot + 1 };
         }
     }
 
@@ -263,65 +312,16 @@ impl Pipeline {
     ) {
         out.clear();
         let mut turn = Turn { engine: self, snapshot, now, out };
-
-        let mut works = ArrayVec::<Work<'_>, BURST>::new();
-        for (index, arrival) in arrivals.iter().enumerate() {
-            works.extend(turn.parse(index, arrival));
-        }
+        let mut glances = Glances::new();
+        let mut works = Works::new();
+        turn.parse(arrivals, &mut glances, &mut works);
         clock.mark(Stage::Parse, arrivals.len());
-
-        // From here on, lists stand side by side, one place per flow packet.
-        let mut keys = ArrayVec::<FlowKey, BURST>::new();
-        let mut hashes = ArrayVec::<FlowHash, BURST>::new();
-        let mut sides = ArrayVec::<Side, BURST>::new();
-        let parsed = works.len();
-        works.retain(|work| match turn.steer(work, &arrivals[work.link.index]) {
-            Some((key, hash, side)) => {
-                keys.push(key);
-                hashes.push(hash);
-                sides.push(side);
-                true
-            }
-            None => false,
-        });
-        clock.mark(Stage::Steer, parsed);
-
-        // Few are refused here; such a packet keeps its place and is passed over.
-        for work in &works {
-            turn.admit(work);
+        turn.track(arrivals, &glances, &mut works);
+        clock.mark(Stage::Track, glances.len());
+        if !works.is_empty() {
+            turn.judge(&works);
+            clock.mark(Stage::Police, works.len());
         }
-        clock.mark(Stage::Admit, works.len());
-
-        let mut found = [None; BURST];
-        let found = &mut found[..keys.len()];
-        turn.engine.table.lookup_batch(now, &hashes, &keys, found);
-        turn.count_lookups(found);
-        let mut passed = ArrayVec::<(usize, Passed<'_>), BURST>::new();
-        let mut open = ArrayVec::<usize, BURST>::new();
-        for (at, work) in works.iter().enumerate() {
-            if turn.out.is_settled(work.link.index) {
-                continue;
-            }
-            match found[at].and_then(|slot| turn.established(work, sides[at], slot)) {
-                Some(Ok(pass)) => passed.push((at, pass)),
-                Some(Err(refused)) => turn.refuse(&work.link, refused),
-                None => open.push(at),
-            }
-        }
-        clock.mark(Stage::Track, works.len());
-
-        for &at in &open {
-            match turn.police(&works[at], &keys[at], hashes[at], sides[at]) {
-                Ok(pass) => passed.push((at, pass)),
-                Err(refused) => turn.refuse(&works[at].link, refused),
-            }
-        }
-        clock.mark(Stage::Police, open.len());
-
-        for (at, pass) in &passed {
-            turn.forward(&works[*at].link, pass);
-        }
-        clock.mark(Stage::Forward, passed.len());
     }
 }
 
@@ -338,11 +338,5 @@ impl Turn<'_, '_> {
     fn refuse(&mut self, link: &Link<'_>, Refused(reason, at): Refused) {
         self.engine.counters.dropped(reason, at);
         self.out.set(link.index, Outcome::Drop(reason));
-    }
-
-    fn count_lookups(&self, found: &[Option<Slot>]) {
-        let hits = found.iter().flatten().count();
-        self.engine.counters.table_hits.add(hits as u64);
-        self.engine.counters.table_misses.add((found.len() - hits) as u64);
     }
 }

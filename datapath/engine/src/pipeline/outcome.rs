@@ -25,22 +25,35 @@ pub enum Outcome {
     Wait(WaitingSlot),
     /// It leaves by one port.
     Send(Delivery),
-    /// A copy for each of these places in [`Outcomes::deliveries`], at least one.
-    Flood(Range<usize>),
+    /// A copy for each of these places, [`Outcomes::copies`]; at least one.
+    Flood(Range<u32>),
 }
+
+const _: () = assert!(size_of::<Outcome>() <= 16);
 
 /// What becomes of each packet of a burst; reused from burst to burst so that
 /// nothing is allocated once it has grown.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outcomes {
-    list: [Option<Outcome>; BURST],
+    list: [Outcome; BURST],
+    /// Packets of the burst whose place in `list` is filled, a bit for each.
+    settled: u32,
     deliveries: Vec<Delivery>,
+}
+
+const _: () = assert!(BURST <= 32);
+
+impl Default for Outcomes {
+    fn default() -> Outcomes {
+        Outcomes::new()
+    }
 }
 
 impl Outcomes {
     /// Empty; with room for the copies of a usual flood.
     pub fn new() -> Outcomes {
-        Outcomes { list: Default::default(), deliveries: Vec::with_capacity(1024) }
+        let list = [const { Outcome::Drop(DropReason::NoPolicy) }; BURST];
+        Outcomes { list, settled: 0, deliveries: Vec::with_capacity(1024) }
     }
 
     /// What becomes of packet `index` of the burst.
@@ -49,28 +62,36 @@ impl Outcomes {
     /// If the burst was shorter.
     #[inline]
     pub fn get(&self, index: usize) -> &Outcome {
-        self.list[index].as_ref().expect("every packet of the burst has an outcome")
+        assert!(self.is_settled(index), "every packet of the burst has an outcome");
+        &self.list[index]
     }
 
-    /// Where the copies of flooded packets go.
+    /// Where the copies of all flooded packets go.
     pub fn deliveries(&self) -> &[Delivery] {
         &self.deliveries
     }
 
+    /// Where the copies of one flooded packet go.
+    #[inline]
+    pub fn copies(&self, places: &Range<u32>) -> &[Delivery] {
+        &self.deliveries[places.start as usize..places.end as usize]
+    }
+
     pub(super) fn clear(&mut self) {
-        self.list = Default::default();
+        self.settled = 0;
         self.deliveries.clear();
     }
 
     #[inline]
     pub(super) fn set(&mut self, index: usize, outcome: Outcome) {
-        self.list[index] = Some(outcome);
+        self.list[index] = outcome;
+        self.settled |= 1 << index;
     }
 
     /// Whether it is known already what becomes of this packet.
     #[inline]
-    pub(super) fn is_settled(&self, index: usize) -> bool {
-        self.list[index].is_some()
+    fn is_settled(&self, index: usize) -> bool {
+        self.settled >> index & 1 == 1
     }
 
     /// Copies for all of `places`; `None` if there are none.
@@ -80,7 +101,7 @@ impl Outcomes {
         match self.deliveries.len() - start {
             0 => None,
             1 => self.deliveries.pop().map(Outcome::Send),
-            _ => Some(Outcome::Flood(start..self.deliveries.len())),
+            _ => Some(Outcome::Flood(start as u32..self.deliveries.len() as u32)),
         }
     }
 }

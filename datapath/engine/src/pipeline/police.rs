@@ -4,10 +4,10 @@
 use super::border::cross_borders;
 use super::forward::Receiver;
 use super::track::timeouts;
-use super::{PassClass, Passed, Refused, Turn, Work};
+use super::{BURST, PassClass, Passed, Refused, Turn, Work, Works};
 use crate::addr::{Addr, Family};
 use crate::conntrack::{Entry, Slot, Timeouts};
-use crate::flow::{FlowHash, FlowKey, Side};
+use crate::flow::Side;
 use crate::forward::{IcmpErrors, Interface};
 use crate::ids::{InterfaceId, VpcIndex};
 use crate::packet::{Fragment, IcmpError, Ip, TcpFlags, Transport, protocol};
@@ -93,14 +93,28 @@ fn icmp_port(icmp_type: u8, code: u8) -> u16 {
 }
 
 impl<'a> Turn<'_, 'a> {
-    /// The verdict on a packet that no connection settles.
-    pub(super) fn police(
-        &mut self,
-        work: &Work<'a>,
-        key: &FlowKey,
-        hash: FlowHash,
-        side: Side,
-    ) -> Result<Passed<'a>, Refused> {
+    /// Settles packets in the order in which they came: by their connections, or
+    /// where these do not settle them by the rules.
+    pub(super) fn judge(&mut self, works: &Works<'a>) {
+        // Plain packets that were not settled stand behind the others.
+        let mut order = [None; BURST];
+        for work in works {
+            order[work.link.index] = Some(work);
+        }
+        for work in order.into_iter().flatten() {
+            // A packet before this one in the burst may have opened the flow.
+            let slot = self.engine.table.lookup(self.now, work.hash, &work.key);
+            let counters = &self.engine.counters;
+            if slot.is_some() { &counters.table_hits } else { &counters.table_misses }.add(1);
+            let verdict = slot.and_then(|slot| self.established(work, slot));
+            let verdict = verdict.unwrap_or_else(|| self.police(work, slot));
+            self.settle(&work.link, verdict);
+        }
+    }
+
+    /// The verdict on a packet that its connection, if it has one, does not settle.
+    fn police(&mut self, work: &Work<'a>, slot: Option<Slot>) -> Result<Passed<'a>, Refused> {
+        let side = work.side;
         self.check_uplink_source(work)?;
         let receiver = self.receiver(work)?;
         if self.is_exempt_dhcp(work, receiver) || self.is_exempt_service(work, receiver) {
@@ -108,15 +122,13 @@ impl<'a> Turn<'_, 'a> {
             return Ok(Passed { class: PassClass::Exempt, receiver });
         }
         cross_borders(work, receiver.interface())?;
-        // Looked up again: a packet before this one in the burst may have opened the flow.
-        let slot = self.engine.table.lookup(self.now, hash, key);
         if let Transport::Error(error) = &work.ip.transport {
-            return self.related(work, error, side, slot, receiver);
+            return self.related(work, error, slot, receiver);
         }
-        self.forget_lapsed(work, side, slot, receiver);
+        self.forget_lapsed(work, slot, receiver);
         let entry = slot
             .map(|slot| self.engine.table.entry(slot))
-            .filter(|entry| Self::is_between(entry, side, work, receiver))
+            .filter(|entry| Self::is_between(entry, work, receiver))
             .filter(|entry| !entry.is_reopened_by(side, &work.ip));
         let tracks = |side| entry.is_some_and(|e| e.is_tracked(side));
 
@@ -131,9 +143,9 @@ impl<'a> Turn<'_, 'a> {
         let (known, matches) = (slot, entry.is_some());
         let new = [(outbound, side), (inbound, side.other())];
         let remembered = if new.iter().any(|(standing, _)| *standing == Standing::Tracked) {
-            self.remember(work, key, hash, side, known, matches, receiver, new)
+            self.remember(work, known, matches, receiver, new)
         } else if let Some(slot) = known.filter(|_| matches) {
-            self.advance(work, side, slot, receiver).map(|()| false)
+            self.advance(work, slot, receiver).map(|()| false)
         } else {
             Ok(false)
         };
@@ -182,8 +194,9 @@ impl<'a> Turn<'_, 'a> {
 
     /// An end whose own time is up tracks the connection no longer, so that what
     /// the other end still lets pass does not bring it back there.
-    fn forget_lapsed(&mut self, work: &Work<'a>, side: Side, slot: Option<Slot>, receiver: Receiver<'a>) {
+    fn forget_lapsed(&mut self, work: &Work<'a>, slot: Option<Slot>, receiver: Receiver<'a>) {
         let Some(slot) = slot else { return };
+        let side = work.side;
         let entry = self.engine.table.entry(slot);
         let lapsed = self.lapsed(entry, side, work.link.sender, receiver);
         for (side, lapsed) in [side, side.other()].into_iter().zip(lapsed) {
@@ -195,21 +208,15 @@ impl<'a> Turn<'_, 'a> {
 
     /// Tracks the flow at the ends that asked for it. False if this packet
     /// opens no connection (a TCP reset or FIN).
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the facts of one packet; a struct of them would have one use"
-    )]
     fn remember(
         &mut self,
         work: &Work<'a>,
-        key: &FlowKey,
-        hash: FlowHash,
-        side: Side,
         slot: Option<Slot>,
         matches: bool,
         receiver: Receiver<'a>,
         ends: [(Standing, Side); 2],
     ) -> Result<bool, Refused> {
+        let &Work { ref key, hash, side, .. } = work;
         let newly = ends.map(|(standing, at)| (standing == Standing::Tracked).then_some(at));
         let [sender, receiving] = [work.link.sender, receiver.interface()];
         let tracking = [sender.filter(|_| newly[0].is_some()), receiving.filter(|_| newly[1].is_some())];
@@ -229,7 +236,7 @@ impl<'a> Turn<'_, 'a> {
         let slot_of_it = slot_of_it.and_then(|_| self.engine.table.lookup(self.now, hash, key));
         if let Some(slot) = slot_of_it {
             newly.into_iter().flatten().for_each(|side| self.engine.table.track(slot, side));
-            return self.advance(work, side, slot, receiver).map(|()| true);
+            return self.advance(work, slot, receiver).map(|()| true);
         }
         let Some(mut entry) = opened else { return Ok(false) };
         entry.set_end(side, work.link.sender_id());
@@ -257,12 +264,11 @@ impl<'a> Turn<'_, 'a> {
         &mut self,
         work: &Work<'a>,
         error: &IcmpError,
-        side: Side,
         slot: Option<Slot>,
         receiver: Receiver<'a>,
     ) -> Result<Passed<'a>, Refused> {
         // The parser has seen to it that the error goes to the sender of what it quotes.
-        let quoted = &error.quoted;
+        let (side, quoted) = (work.side, &error.quoted);
         let entry = slot.map(|slot| self.engine.table.entry(slot));
         // `side` sent the quoted packet, so the error goes to it.
         let tracks = |side, end: InterfaceId| {

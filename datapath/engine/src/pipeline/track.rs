@@ -12,12 +12,8 @@ impl<'a> Turn<'_, 'a> {
     /// The verdict on a packet whose connection settles it: each local end
     /// tracks the flow. `None`: rules must be asked.
     #[inline]
-    pub(super) fn established(
-        &mut self,
-        work: &Work<'a>,
-        side: Side,
-        slot: Slot,
-    ) -> Option<Result<Passed<'a>, Refused>> {
+    pub(super) fn established(&mut self, work: &Work<'a>, slot: Slot) -> Option<Result<Passed<'a>, Refused>> {
+        let side = work.side;
         // An error travels against the flow that it quotes and must not touch its timer (D17).
         if let Transport::Error(_) = work.ip.transport {
             return None;
@@ -27,13 +23,13 @@ impl<'a> Turn<'_, 'a> {
         if entry.is_reopened_by(side, &work.ip) {
             return None;
         }
-        let receiver = self.recorded_receiver(work, side, entry)?;
+        let receiver = self.recorded_receiver(work, entry)?;
         let settled = (work.link.sender.is_none() || entry.is_tracked(side))
             && (receiver.interface().is_none() || entry.is_tracked(side.other()))
             && !self.lapsed(entry, side, work.link.sender, receiver).contains(&true);
         settled.then(|| {
             cross_borders(work, receiver.interface())?;
-            self.advance(work, side, slot, receiver)
+            self.advance(work, slot, receiver)
                 .map(|()| Passed { class: PassClass::Established, receiver })
         })
     }
@@ -78,10 +74,10 @@ impl<'a> Turn<'_, 'a> {
     pub(super) fn advance(
         &mut self,
         work: &Work<'a>,
-        side: Side,
         slot: Slot,
         receiver: Receiver<'a>,
     ) -> Result<(), Refused> {
+        let side = work.side;
         let entry = self.engine.table.entry_mut(slot);
         let tracking = |side, end: Option<&'a Interface>| end.filter(|_| entry.is_tracked(side));
         let ends = [tracking(side, work.link.sender), tracking(side.other(), receiver.interface())];
@@ -93,8 +89,8 @@ impl<'a> Turn<'_, 'a> {
     }
 
     /// Whether the connection still is between these two ends.
-    pub(super) fn is_between(entry: &Entry, side: Side, sender: &Work<'_>, receiver: Receiver<'_>) -> bool {
-        entry.end(side) == sender.link.sender_id() && entry.end(side.other()) == receiver.id()
+    pub(super) fn is_between(entry: &Entry, work: &Work<'_>, receiver: Receiver<'_>) -> bool {
+        entry.end(work.side) == work.link.sender_id() && entry.end(work.side.other()) == receiver.id()
     }
 }
 

@@ -1,4 +1,6 @@
 use super::*;
+use crate::addr::Addr;
+use crate::ids::VpcIndex;
 use crate::packet::{IcmpError, Query, QueryKind, Quoted, Tcp, Udp};
 use crate::time::Ticks;
 
@@ -6,7 +8,7 @@ const T: Timeouts = Timeouts::DEFAULT;
 const START: Tick = Tick(1000);
 
 fn ip(transport: Transport) -> Ip {
-    Ip { src: Addr::v4(1), dst: Addr::v4(2), protocol: 0, hop_limit: 64, transport }
+    Ip { src: Addr::v4(1), dst: Addr::v4(2), protocol: 0, transport }
 }
 
 fn udp() -> Ip {
@@ -93,7 +95,7 @@ fn what_is_of_no_flow_opens_none_and_refreshes_none() {
 fn a_second_packet_in_a_tick_changes_nothing() {
     let ack = |seq, ack| {
         let flags = TcpFlags::ACK;
-        ip(Transport::Tcp(Tcp { src_port: 1, dst_port: 2, seq, ack, flags, window: 1, payload: 9 }))
+        ip(Transport::Tcp(Tcp { src_port: 1, dst_port: 2, seq, ack, flags, payload: 9 }))
     };
     for (there, back) in
         [(udp(), udp()), (ack(1, 5), ack(5, 1)), (ip(Transport::Other), ip(Transport::Other))]

@@ -20,8 +20,8 @@ const RST: TcpFlags = TcpFlags::RST;
 const RST_ACK: TcpFlags = TcpFlags(RST.0 | ACK.0);
 
 fn segment(flags: TcpFlags, seq: u32, ack: u32, payload: u32) -> Ip {
-    let tcp = Tcp { src_port: 1, dst_port: 2, seq, ack, flags, window: 100, payload };
-    Ip { src: Addr::v4(1), dst: Addr::v4(2), protocol: 6, hop_limit: 64, transport: Transport::Tcp(tcp) }
+    let tcp = Tcp { src_port: 1, dst_port: 2, seq, ack, flags, payload };
+    Ip { src: Addr::v4(1), dst: Addr::v4(2), protocol: 6, transport: Transport::Tcp(tcp) }
 }
 
 fn open(side: Side, packet: &Ip, now: Tick) -> Option<Entry> {

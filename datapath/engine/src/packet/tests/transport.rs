@@ -13,7 +13,7 @@ fn above(packet: &Packet) -> usize {
 fn udp_of_both_families() {
     for (src, dst) in PAIRS {
         let ip = read(&Packet::udp(src, dst, b"hello")).unwrap();
-        assert_eq!((ip.protocol, ip.hop_limit), (17, 64));
+        assert_eq!(ip.protocol, 17);
         assert_eq!(ip.transport, Transport::Udp(Udp { src_port: 1000, dst_port: 53 }));
         assert_eq!(ip.transport.ports(), Some((1000, 53)));
     }
@@ -30,7 +30,6 @@ fn tcp_of_both_families() {
             seq: 0x0102_0304,
             ack: 0x0506_0708,
             flags,
-            window: 0xffff,
             payload: 4,
         };
         assert_eq!((ip.protocol, ip.transport), (6, Transport::Tcp(expected)));

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::*;
 use super::world::*;
 use crate::fragment;
-use crate::packet::build::{Packet, mac};
+use crate::packet::build::{Packet, ip, mac};
 use crate::packet::protocol;
 use crate::time::Ticks;
 
@@ -20,20 +20,10 @@ fn pieces(src: &str, dst: &str, number: u8, payload: &[u8], cuts: &[usize], id: 
     let piece = |pair: &[usize]| {
         let (start, stop) = (pair[0], pair[1]);
         let data = payload[start..stop].to_vec();
-        let packet = Packet::new(src.parse_addr(), dst.parse_addr(), number, data);
+        let packet = Packet::new(ip(src), ip(dst), number, data);
         packet.fragment(id, start as u16, stop < payload.len()).frame(mac(1), mac(2))
     };
     bounds.windows(2).map(piece).collect()
-}
-
-trait ParseAddr {
-    fn parse_addr(&self) -> crate::addr::Addr;
-}
-
-impl ParseAddr for str {
-    fn parse_addr(&self) -> crate::addr::Addr {
-        crate::packet::build::ip(self)
-    }
 }
 
 /// A datagram's header and 56 bytes.
@@ -321,7 +311,7 @@ proptest! {
             // What is refused is of other packets than what is allowed.
             let (port, id) = if allowed { (53, 2 * id) } else { (54, 2 * id + 1) };
             let data = datagram(5000, port)[start..stop].to_vec();
-            let packet = Packet::new("10.0.0.1".parse_addr(), "10.0.0.2".parse_addr(), 17, data);
+            let packet = Packet::new(ip("10.0.0.1"), ip("10.0.0.2"), 17, data);
             let frame = packet.fragment(id, start as u16, more || start == 0).frame(mac(1), mac(2));
             let outcomes = world.piece(PortIndex(0), &frame, None);
             put += 1;

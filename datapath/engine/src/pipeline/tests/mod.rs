@@ -8,5 +8,6 @@ mod spoofing;
 mod state;
 mod steering;
 mod tracking;
+mod twins;
 mod uplink;
 mod world;

@@ -10,7 +10,7 @@ use crate::verdict::DropReason;
 
 fn places(world: &World, outcome: &Outcome) -> Vec<u16> {
     match outcome {
-        Outcome::Flood(range) => world.out.deliveries()[range.clone()].iter().map(|d| d.port.0).collect(),
+        Outcome::Flood(range) => world.out.copies(range).iter().map(|d| d.port.0).collect(),
         Outcome::Send(delivery) => vec![delivery.port.0],
         Outcome::Drop(_) | Outcome::HandOver { .. } | Outcome::Wait(_) => vec![],
     }

@@ -1,7 +1,8 @@
-//! The first stages: what the headers say, who sent the packet and whether it
-//! is who it claims to be, and which worker owns its flow.
+//! The first stage: what the headers say, who sent the packet and whether it is
+//! who it claims to be, and which worker owns its flow.
 
-use super::{Arrival, Link, Outcome, Refused, Turn, Work};
+use super::plain::{Glances, Origin};
+use super::{Arrival, Link, Outcome, Refused, Turn, Work, Works};
 use crate::flow::{FlowHash, FlowKey, Side};
 use crate::forward::{Interface, PortRole};
 use crate::ids::{InterfaceId, VpcIndex};
@@ -9,8 +10,45 @@ use crate::packet::{self, Body, Packet, Transport};
 use crate::verdict::DropReason;
 
 impl<'a> Turn<'_, 'a> {
+    /// Reads the headers of a burst. What is of a flow of this worker's, and sent
+    /// by whom it says, comes to `glances` or `works`; all else is settled.
+    #[inline]
+    pub(super) fn parse(
+        &mut self,
+        arrivals: &[Arrival<'_>],
+        glances: &mut Glances<'a>,
+        works: &mut Works<'a>,
+    ) {
+        // Of most bursts all packets are from one port.
+        let mut origin: Option<Origin<'a>> = None;
+        for (index, arrival) in arrivals.iter().enumerate() {
+            if origin.is_none_or(|origin| origin.port != arrival.port) {
+                origin = self.origin_of_plain(arrival.port);
+            }
+            match origin {
+                Some(origin) if self.glance(index, arrival, origin, glances) => {}
+                _ => works.extend(self.read(index, arrival)),
+            }
+        }
+    }
+
+    /// Reads any packet. What is of no flow ends here.
+    #[cold]
+    fn read(&mut self, index: usize, arrival: &Arrival<'_>) -> Option<Work<'a>> {
+        let mut work = self.open(index, arrival)?;
+        let (key, hash, side) = self.steer(&mut work, arrival)?;
+        (work.key, work.hash, work.side) = (key, hash, side);
+        match self.admit(&work) {
+            Ok(()) => Some(work),
+            Err(refused) => {
+                self.refuse(&work.link, refused);
+                None
+            }
+        }
+    }
+
     /// Reads the headers and finds the sender. What is not IP ends here.
-    pub(super) fn parse(&mut self, index: usize, arrival: &Arrival<'_>) -> Option<Work<'a>> {
+    fn open(&mut self, index: usize, arrival: &Arrival<'_>) -> Option<Work<'a>> {
         let role = self.snapshot.port(arrival.port);
         let judged = packet::parse(arrival.frame)
             .and_then(|packet| self.origin(role, &packet).map(|origin| (packet, origin)));
@@ -34,7 +72,7 @@ impl<'a> Turn<'_, 'a> {
             destination: packet.destination,
         };
         match packet.body {
-            Body::Ip(ip) => Some(Work { link, ip }),
+            Body::Ip(ip) => Some(Work { link, ip, ..Work::BLANK }),
             Body::Arp(arp) => {
                 self.arp(&link, &arp);
                 None
@@ -71,7 +109,7 @@ impl<'a> Turn<'_, 'a> {
 
     /// The flow of a packet, if it is this worker's to judge. What has no
     /// flow (neighbour discovery, floods) is settled here, by whichever worker.
-    pub(super) fn steer(
+    fn steer(
         &mut self,
         work: &mut Work<'a>,
         arrival: &Arrival<'_>,
@@ -111,10 +149,12 @@ impl<'a> Turn<'_, 'a> {
     /// Anti-spoofing: an interface sends from its own addresses (EC2's source
     /// check). What an uplink may not claim is checked where a flow is new; a
     /// known flow has its sender's interface on record.
-    pub(super) fn admit(&mut self, work: &Work<'_>) {
-        let Some(sender) = work.link.sender else { return };
-        if !sender.may_send_from(work.ip.src) {
-            self.refuse(&work.link, Refused(DropReason::SpoofedAddress, sender.id));
+    fn admit(&self, work: &Work<'_>) -> Result<(), Refused> {
+        match work.link.sender {
+            Some(sender) if !sender.may_send_from(work.ip.src) => {
+                Err(Refused(DropReason::SpoofedAddress, sender.id))
+            }
+            _ => Ok(()),
         }
     }
 }

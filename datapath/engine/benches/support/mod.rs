@@ -1,0 +1,125 @@
+//! A switch of two interfaces, and traffic between them, without DPDK.
+
+use std::sync::Arc;
+
+use engine::addr::{Addr, Family, Prefix};
+use engine::conntrack::{TableConfig, Timeouts};
+use engine::forward::{Addresses, Interface, Interfaces, PortRole, Vpc};
+use engine::ids::{InterfaceId, PortIndex, VpcIndex, WorkerIndex};
+use engine::packet::Frame;
+use engine::packet::build::{Packet, ip, mac};
+use engine::pipeline::{Arrival, BURST, Counters, Outcomes, Pipeline, PipelineConfig};
+use engine::policy::{DirectionRules, Policy, ServiceSet, SourceId, Tables};
+use engine::snapshot::Snapshot;
+use engine::time::Tick;
+
+/// The time at which everything happens.
+pub const NOW: Tick = Tick::from_secs(1);
+
+/// Two interfaces on ports 0 and 1, and what has become of the last burst.
+pub struct Switch {
+    pub pipeline: Pipeline,
+    pub snapshot: Snapshot,
+    out: Outcomes,
+}
+
+/// What the rules of both interfaces let pass between them.
+#[derive(Clone, Copy)]
+pub enum Rules {
+    /// All of it, by rules for their block: it is tracked.
+    Block,
+    /// All of it, by rules for everyone: it is not tracked.
+    Everyone,
+    /// Nothing.
+    Nothing,
+}
+
+impl Switch {
+    pub fn new(capacity: usize, rules: Rules) -> Switch {
+        let all = || {
+            let mut all = DirectionRules::default();
+            match rules {
+                Rules::Block => all.permit(SourceId(0), &ServiceSet::all()),
+                Rules::Everyone => all.permit_everyone(Family::V4, &ServiceSet::all()),
+                Rules::Nothing => {}
+            }
+            all
+        };
+        let policy = Arc::new(Policy::new(all(), all()));
+        let interfaces = (0..2u8).map(|n| Interface {
+            id: InterfaceId::new(n.into(), 1),
+            vpc: VpcIndex(0),
+            mac: mac(n + 1),
+            port: Some(PortIndex(n.into())),
+            addresses: Addresses::new([Prefix::new(ip(&format!("10.{n}.0.0")), 16).expect("a prefix")]),
+            source_dest_check: true,
+            policy: policy.clone(),
+            revoked: None,
+            timeouts: Timeouts::DEFAULT,
+            settings: Default::default(),
+            border: None,
+        });
+        let block = Prefix::new(ip("10.0.0.0"), 8).expect("a prefix");
+        let tables = Tables {
+            cidrs: Arc::new(engine::policy::Cidrs::new([(block, SourceId(0))]).expect("one block")),
+            scopes: vec![vec![VpcIndex(0)]],
+            ..Tables::default()
+        };
+        let snapshot = Snapshot {
+            generation: 1,
+            interfaces: Interfaces::new(interfaces.map(Arc::new)),
+            ports: (0..2).map(|n| PortRole::Interface(InterfaceId::new(n, 1))).collect(),
+            vpcs: vec![Vpc { uplinks: vec![], local: vec![InterfaceId::new(0, 1), InterfaceId::new(1, 1)] }],
+            tables,
+            exempt: vec![],
+        };
+        let config = PipelineConfig {
+            worker: WorkerIndex(0),
+            workers: 1,
+            table: TableConfig { capacity },
+            seed: [1, 2, 3, 4],
+            interface_slots: 8,
+            counters: Arc::new(Counters::new(8)),
+        };
+        Switch { pipeline: Pipeline::new(config), snapshot, out: Outcomes::new() }
+    }
+
+    /// Judges a burst that came in at one port.
+    pub fn run(&mut self, port: u16, frames: &[Vec<u8>]) {
+        let mut arrivals = [arrival(port, &frames[0]); BURST];
+        for (place, frame) in arrivals.iter_mut().zip(frames) {
+            *place = arrival(port, frame);
+        }
+        let arrivals = &arrivals[..frames.len()];
+        self.pipeline.run(&self.snapshot, NOW, arrivals, &mut (), &mut self.out);
+    }
+}
+
+fn arrival(port: u16, bytes: &[u8]) -> Arrival<'_> {
+    Arrival { frame: Frame::whole(bytes), port: PortIndex(port), steered: false, of: None }
+}
+
+/// The first datagram of each of `flows` flows from port 0 to port 1, in an
+/// order without a pattern.
+pub fn requests(flows: u32) -> Vec<Vec<u8>> {
+    datagrams(flows, true)
+}
+
+/// The answers to them.
+pub fn replies(flows: u32) -> Vec<Vec<u8>> {
+    datagrams(flows, false)
+}
+
+fn datagrams(flows: u32, there: bool) -> Vec<Vec<u8>> {
+    let flow = |n: u32| {
+        // Odd, so that no two numbers below a power of two meet.
+        let n = n.wrapping_mul(0x9e37_79b1) % flows.next_power_of_two();
+        let (client, server) = (Addr::v4(0x0a00_0001 + (n & 0xff)), Addr::v4(0x0a01_0001 + (n >> 8 & 0xff)));
+        let (one, other) = (format!("{client}:{}", 1024 + (n >> 16)), format!("{server}:53"));
+        match there {
+            true => Packet::udp(&one, &other, &[0; 18]).frame(mac(1), mac(2)),
+            false => Packet::udp(&other, &one, &[0; 18]).frame(mac(2), mac(1)),
+        }
+    };
+    (0..flows).map(flow).collect()
+}

@@ -1,0 +1,221 @@
+//! The path of plain packets: from the bytes to the connection that settles
+//! them, in one place of 96 bytes per packet.
+//!
+//! It knows what nearly all packets need, and nothing of errors: an address
+//! that is not its interface's first, a flag that may open or end a connection,
+//! a guarded subnet, ends with different timeouts, whatever is refused. What it
+//! does not settle, the stages that know everything judge as if it had not been
+//! here. A test holds it to their verdicts.
+
+use arrayvec::ArrayVec;
+
+use super::{Arrival, BURST, Link, Outcome, PassClass, Turn, Work, Works};
+use crate::addr::MacAddr;
+use crate::conntrack::Slot;
+use crate::flow::{FlowHash, FlowKey, Side};
+use crate::forward::{Delivery, Endpoint, PortRole, VlanEdit};
+use crate::ids::{PortIndex, VpcIndex};
+use crate::packet::{Ip, Plain, Tcp, TcpFlags, Transport, Udp, protocol};
+
+/// Packets ahead of which an entry's line is asked for.
+const PREFETCH_DISTANCE: usize = 4;
+
+/// A plain packet of a flow that is this worker's.
+pub(super) struct Glance<'a> {
+    key: FlowKey,
+    hash: FlowHash,
+    bytes: u32,
+    seq: u32,
+    ack: u32,
+    payload: u32,
+    destination: MacAddr,
+    source: MacAddr,
+    /// `None`: it came by an uplink.
+    sender: Option<&'a Endpoint>,
+    /// Its place in the burst.
+    index: u8,
+    side: Side,
+    flags: TcpFlags,
+}
+
+const _: () = assert!(size_of::<Glance<'_>>() <= 96);
+
+/// The plain packets of a burst.
+pub(super) type Glances<'a> = ArrayVec<Glance<'a>, BURST>;
+
+/// What the port of a plain packet says about it.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub port: PortIndex,
+    vpc: VpcIndex,
+    /// `None`: it came by an uplink.
+    sender: Option<&'a Endpoint>,
+}
+
+impl<'a> Turn<'_, 'a> {
+    /// Where plain packets of this port are from; `None` if none of it can be plain.
+    pub(super) fn origin_of_plain(&self, port: PortIndex) -> Option<Origin<'a>> {
+        match self.snapshot.port(port) {
+            PortRole::Interface(id) => {
+                let vpc = self.snapshot.interfaces.get(*id)?.vpc;
+                Some(Origin { port, vpc, sender: self.snapshot.interfaces.endpoint(*id) })
+            }
+            PortRole::Uplink(uplink) => Some(Origin { port, vpc: uplink.untagged?, sender: None }),
+            PortRole::Unbound => None,
+        }
+    }
+
+    /// Reads a plain packet and asks for the tag line of its flow. False, and
+    /// nothing has happened, if it is none, or its sender is not who it says.
+    #[inline(always)]
+    pub(super) fn glance(
+        &mut self,
+        index: usize,
+        arrival: &Arrival<'_>,
+        origin: Origin<'a>,
+        glances: &mut Glances<'a>,
+    ) -> bool {
+        let Turn { engine, snapshot, out, .. } = self;
+        #[cfg(test)]
+        if engine.general_only {
+            return false;
+        }
+        let Some(plain) = Plain::read(arrival.frame) else { return false };
+        if let Some(sender) = origin.sender {
+            let may_send = || snapshot.interfaces.get(sender.id).is_some_and(|i| i.may_send_from(plain.src));
+            if plain.source != sender.mac || !(sender.has_first(plain.src) || may_send()) {
+                return false;
+            }
+        }
+        let (src, dst) = ((plain.src, plain.ports.0), (plain.dst, plain.ports.1));
+        let (key, side) = FlowKey::new(origin.vpc, plain.protocol, src, dst);
+        let hash = engine.hasher.hash(&key);
+        let owner = hash.owner(engine.workers);
+        if owner != engine.worker && !arrival.steered {
+            out.set(index, Outcome::HandOver { to: owner, of: None });
+            return true;
+        }
+        engine.table.prefetch(hash);
+        glances.push(Glance {
+            key,
+            hash,
+            bytes: arrival.frame.length,
+            seq: plain.seq,
+            ack: plain.ack,
+            payload: plain.payload,
+            destination: plain.destination,
+            source: plain.source,
+            sender: origin.sender,
+            index: index as u8,
+            side,
+            flags: plain.flags,
+        });
+        true
+    }
+
+    /// Settles the plain packets that their connections settle; the others go
+    /// to `works`, to be judged from the beginning.
+    #[inline]
+    pub(super) fn track(&mut self, arrivals: &[Arrival<'_>], glances: &Glances<'a>, works: &mut Works<'a>) {
+        let mut guesses = [None; BURST];
+        let mut passed = 0;
+        for ahead in 0..glances.len() + PREFETCH_DISTANCE {
+            if let Some(glance) = glances.get(ahead) {
+                guesses[ahead] = self.engine.table.guess(glance.hash);
+            }
+            let Some(at) = ahead.checked_sub(PREFETCH_DISTANCE) else { continue };
+            let glance = &glances[at];
+            if self.settle_by_state(glance, guesses[at]) {
+                passed += 1;
+            } else {
+                works.push(self.whole(glance, arrivals));
+            }
+        }
+        let counters = &self.engine.counters;
+        counters.table_hits.add(passed);
+        counters.pass_many(PassClass::Established, passed);
+    }
+
+    /// Lets a packet pass whose connection both ends track and which changes
+    /// nothing about it but its timer and numbers. False: it is not settled.
+    #[inline(always)]
+    fn settle_by_state(&mut self, glance: &Glance<'a>, guess: Option<Slot>) -> bool {
+        let Turn { engine, snapshot, out, now } = self;
+        let Some(slot) = engine.table.lookup_guessed(*now, glance.hash, &glance.key, guess) else { return false };
+        let side = glance.side;
+        let entry = engine.table.entry_mut(slot);
+        let (from, to) = (entry.end(side), entry.end(side.other()));
+        let Some(receiver) = snapshot.interfaces.endpoint(to) else { return false };
+        let Some(port) = receiver.port else { return false };
+        let dst = glance.key.endpoint(side.other()).0;
+        let may_receive = || snapshot.interfaces.get(to).is_some_and(|i| i.may_receive_for(dst));
+        let is_senders = match glance.sender {
+            Some(sender) => {
+                from == sender.id
+                    && entry.is_tracked(side)
+                    && !sender.guarded
+                    && sender.timeouts == receiver.timeouts
+            }
+            None => !from.is_some(),
+        };
+        let is_receivers = entry.is_tracked(side.other())
+            && !receiver.guarded
+            && receiver.mac == glance.destination
+            && (receiver.has_first(dst) || may_receive());
+        if !is_senders || !is_receivers {
+            return false;
+        }
+        if glance.key.protocol() == protocol::TCP {
+            // What could open or end the connection is not for here.
+            let decisive = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST;
+            if glance.flags.intersects(decisive)
+                || !glance.flags.contains(TcpFlags::ACK)
+                || entry.advance_tcp(side, &glance.tcp(), *now, &receiver.timeouts).is_err()
+            {
+                return false;
+            }
+        } else {
+            entry.advance_stateless(side, *now, &receiver.timeouts);
+        }
+        if let Some(sender) = glance.sender {
+            engine.counters.sent(sender.id, glance.bytes);
+        }
+        engine.counters.delivered(to, glance.bytes);
+        out.set(glance.index.into(), Outcome::Send(Delivery { port, vlan: VlanEdit::Keep, receiver: to }));
+        true
+    }
+
+    /// All that the general stages need of a plain packet.
+    fn whole(&self, glance: &Glance<'a>, arrivals: &[Arrival<'_>]) -> Work<'a> {
+        let &Glance { key, hash, side, bytes, destination, source, .. } = glance;
+        let (src, dst) = (key.endpoint(side).0, key.endpoint(side.other()).0);
+        let tcp = glance.tcp();
+        let transport = match key.protocol() {
+            protocol::TCP => Transport::Tcp(tcp),
+            _ => Transport::Udp(Udp { src_port: tcp.src_port, dst_port: tcp.dst_port }),
+        };
+        let index = usize::from(glance.index);
+        let sender = glance.sender.and_then(|endpoint| self.snapshot.interfaces.get(endpoint.id));
+        let link = Link {
+            index,
+            port: arrivals[index].port,
+            bytes,
+            tagged: false,
+            vpc: key.vpc(),
+            sender,
+            source,
+            destination,
+        };
+        Work { link, key, hash, side, ip: Ip { src, dst, protocol: key.protocol(), transport } }
+    }
+}
+
+impl Glance<'_> {
+    /// The segment, if it is TCP.
+    #[inline(always)]
+    fn tcp(&self) -> Tcp {
+        let Glance { seq, ack, payload, flags, side, .. } = *self;
+        let (src_port, dst_port) = (self.key.endpoint(side).1, self.key.endpoint(side.other()).1);
+        Tcp { src_port, dst_port, seq, ack, flags, payload }
+    }
+}
