@@ -191,8 +191,11 @@ impl World {
             let hashes: Vec<_> = flows.iter().map(|n| self.hash(*n)).collect();
             let keys: Vec<_> = flows.iter().map(|n| World::key(*n)).collect();
             for (n, (hash, key)) in flows.iter().zip(hashes.iter().zip(&keys)) {
-                let slot = self.table.lookup_guessed(self.now, *hash, key, self.table.guess(*hash));
-                assert_eq!(slot, self.lookup(*n));
+                let guess = self.table.guess(self.table.prefetch(*hash), *hash);
+                let found = self.table.lookup_guessed(self.now, *hash, key, guess).map(|entry| *entry);
+                let known = self.lookup(*n).map(|slot| *self.table.entry(slot));
+                assert_eq!(found.is_some(), known.is_some());
+                found.iter().zip(&known).for_each(|(found, known)| assert_same(found, known));
             }
         }
         let living = flows.iter().filter(|n| self.known(**n).is_some()).count();

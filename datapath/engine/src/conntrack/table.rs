@@ -68,6 +68,21 @@ impl Slot {
     }
 }
 
+/// A flow's own group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Home(u32);
+
+/// Where an entry may lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guess(u32);
+
+impl Guess {
+    /// In another group than its own, if at all.
+    pub const NONE: Guess = Guess(u32::MAX);
+    /// Nowhere, unless it was inserted since.
+    const ABSENT: Guess = Guess(u32::MAX - 1);
+}
+
 /// No slot within reach could be freed for a newcomer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableFull;
@@ -226,33 +241,46 @@ impl Table {
         })
     }
 
-    /// Asks for the tag line of a flow's own group.
+    /// The first step of a lookup in three: asks for the tag line of the flow's own group.
     #[inline]
-    pub fn prefetch(&self, hash: FlowHash) {
-        prefetch(&self.groups[self.home(hash)]);
-    }
-
-    /// Where the flow's entry most likely lies, and asks for its line. The tag
-    /// line should be at hand.
-    #[inline]
-    pub fn guess(&self, hash: FlowHash) -> Option<Slot> {
+    pub fn prefetch(&self, hash: FlowHash) -> Home {
         let home = self.home(hash);
-        let hits = self.groups[home].matching(tag_of(hash));
-        if hits == 0 {
-            return None;
-        }
-        let slot = Slot::new(home, hits.trailing_zeros() as usize);
-        prefetch(self.entry(slot));
-        Some(slot)
+        prefetch(&self.groups[home]);
+        Home(home as u32)
     }
 
-    /// As [`Table::lookup`], which it is spared where the guess is right.
+    /// The second, when that line should be at hand: where the flow's entry most
+    /// likely lies. Asks for its line.
     #[inline]
-    pub fn lookup_guessed(&self, now: Tick, hash: FlowHash, key: &FlowKey, guess: Option<Slot>) -> Option<Slot> {
-        match guess {
-            Some(slot) if self.entry(slot).key() == key => Some(slot).filter(|_| !self.entry(slot).is_expired(now)),
-            _ => self.lookup(now, hash, key),
+    pub fn guess(&self, home: Home, hash: FlowHash) -> Guess {
+        let hits = self.groups[home.0 as usize].matching(tag_of(hash));
+        // Without its tag an entry is not there, whatever its key still says.
+        if hits == 0 {
+            let is_last = self.groups[home.0 as usize].overflow() == 0;
+            return if is_last { Guess::ABSENT } else { Guess::NONE };
         }
+        let slot = Slot::new(home.0 as usize, hits.trailing_zeros() as usize);
+        prefetch_slice(&self.entries, slot.0 as usize);
+        Guess(slot.0)
+    }
+
+    /// The third, when the entry should be at hand: the connection with this key,
+    /// as [`Table::lookup`] finds it, but for one inserted since the guess. Its key
+    /// must stay.
+    #[inline]
+    pub fn lookup_guessed(
+        &mut self,
+        now: Tick,
+        hash: FlowHash,
+        key: &FlowKey,
+        guess: Guess,
+    ) -> Option<&mut Entry> {
+        let slot = match self.entries.get(guess.0 as usize) {
+            Some(entry) if entry.key() == key => guess.0,
+            None if guess == Guess::ABSENT => return None,
+            _ => self.find(hash, key)?.0,
+        };
+        self.entries.get_mut(slot as usize).filter(|entry| !entry.is_expired(now))
     }
 
     /// The connection with this key, unless its time has come.
@@ -260,15 +288,37 @@ impl Table {
         self.find(hash, key).filter(|slot| !self.entry(*slot).is_expired(now))
     }
 
+    #[inline]
     fn find(&self, hash: FlowHash, key: &FlowKey) -> Option<Slot> {
-        for group in self.probes(self.home(hash), tag_of(hash)) {
-            let mut hits = self.groups[group].matching(tag_of(hash));
-            while hits != 0 {
-                let slot = Slot::new(group, hits.trailing_zeros() as usize);
-                if self.entry(slot).key() == key {
-                    return Some(slot);
-                }
-                hits &= hits - 1;
+        let home = self.home(hash);
+        let found = self.find_in(home, tag_of(hash), key);
+        if found.is_some() || self.groups[home].overflow() == 0 {
+            found
+        } else {
+            self.find_further(hash, key)
+        }
+    }
+
+    #[inline]
+    fn find_in(&self, group: usize, tag: u16, key: &FlowKey) -> Option<Slot> {
+        let mut hits = self.groups[group].matching(tag);
+        while hits != 0 {
+            let slot = Slot::new(group, hits.trailing_zeros() as usize);
+            if self.entry(slot).key() == key {
+                return Some(slot);
+            }
+            hits &= hits - 1;
+        }
+        None
+    }
+
+    /// In the groups that flows are sent on to from their own.
+    #[inline(never)]
+    fn find_further(&self, hash: FlowHash, key: &FlowKey) -> Option<Slot> {
+        let tag = tag_of(hash);
+        for group in self.probes(self.home(hash), tag).skip(1) {
+            if let Some(slot) = self.find_in(group, tag, key) {
+                return Some(slot);
             }
             if self.groups[group].overflow() == 0 {
                 return None;

@@ -78,13 +78,25 @@ impl FlowKey {
     /// Ports are those of the table above.
     #[inline]
     pub fn new(vpc: VpcIndex, protocol: u8, src: (Addr, u16), dst: (Addr, u16)) -> (FlowKey, Side) {
+        FlowKey::of_family(src.0.family(), vpc, protocol, src, dst)
+    }
+
+    /// [`FlowKey::new`] where the family of both addresses is known.
+    #[inline]
+    pub(crate) fn of_family(
+        family: Family,
+        vpc: VpcIndex,
+        protocol: u8,
+        src: (Addr, u16),
+        dst: (Addr, u16),
+    ) -> (FlowKey, Side) {
         // As tuples they would be compared for equality first, which hardly ever holds.
         let in_order = src.0 < dst.0 || (src.0 == dst.0 && src.1 <= dst.1);
         let (low, high, side) = if in_order { (src, dst, Side::Low) } else { (dst, src, Side::High) };
         let rest = u64::from(low.1)
             | u64::from(high.1) << 16
             | u64::from(protocol) << 32
-            | (src.0.family() as u64) << FAMILY_SHIFT
+            | (family as u64) << FAMILY_SHIFT
             | u64::from(vpc.0) << VPC_SHIFT;
         let (low, high) = (low.0.0, high.0.0);
         (FlowKey { addrs: [(low >> 64) as u64, low as u64, (high >> 64) as u64, high as u64], rest }, side)

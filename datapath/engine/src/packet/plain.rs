@@ -19,6 +19,8 @@ pub struct Plain {
     pub destination: MacAddr,
     /// Its source.
     pub source: MacAddr,
+    /// The family of both addresses.
+    pub family: Family,
     /// The source of the IP header.
     pub src: Addr,
     /// Its destination; another address.
@@ -83,7 +85,15 @@ fn read_ipv4(frame: Frame<'_>) -> Option<Plain> {
         return None;
     }
     let tcp = || frame.head.first_chunk::<{ TO_TCP[0] }>()?[ETHERNET + 20..].first_chunk();
-    above(bytes, (src, dst), header[9], length.checked_sub(20)?, bytes[ETHERNET + 20..].first_chunk()?, tcp)
+    above(
+        bytes,
+        Family::V4,
+        (src, dst),
+        header[9],
+        length.checked_sub(20)?,
+        bytes[ETHERNET + 20..].first_chunk()?,
+        tcp,
+    )
 }
 
 #[inline(always)]
@@ -101,7 +111,7 @@ fn read_ipv6(frame: Frame<'_>) -> Option<Plain> {
         return None;
     }
     let tcp = || frame.head.first_chunk::<{ TO_TCP[1] }>()?[ETHERNET + 40..].first_chunk();
-    above(bytes, (src, dst), header[6], length, bytes[ETHERNET + 40..].first_chunk()?, tcp)
+    above(bytes, Family::V6, (src, dst), header[6], length, bytes[ETHERNET + 40..].first_chunk()?, tcp)
 }
 
 /// Reads the header above IP, which begins with `above` and ends within the
@@ -109,6 +119,7 @@ fn read_ipv6(frame: Frame<'_>) -> Option<Plain> {
 #[inline(always)]
 fn above<'a, const N: usize>(
     ethernet: &[u8; N],
+    family: Family,
     (src, dst): (Addr, Addr),
     protocol: u8,
     length: u32,
@@ -121,7 +132,8 @@ fn above<'a, const N: usize>(
     }
     let ports = (be16(above, 0), be16(above, 2));
     let flags = TcpFlags::default();
-    let datagram = Plain { destination, source, src, dst, ports, protocol, seq: 0, ack: 0, payload: 0, flags };
+    let (seq, ack, payload) = (0, 0, 0);
+    let datagram = Plain { destination, source, family, src, dst, ports, protocol, seq, ack, payload, flags };
     match protocol {
         protocol::UDP => (8..=length).contains(&u32::from(be16(above, 4))).then_some(datagram),
         protocol::TCP => {

@@ -59,11 +59,7 @@ impl<'a> Turn<'_, 'a> {
     /// The receiver of a packet by its connection, if that still holds: both
     /// ends are the interfaces they were when it was opened.
     #[inline]
-    pub(super) fn recorded_receiver(
-        &self,
-        work: &Work<'_>,
-        entry: &Entry,
-    ) -> Option<Receiver<'a>> {
+    pub(super) fn recorded_receiver(&self, work: &Work<'_>, entry: &Entry) -> Option<Receiver<'a>> {
         let side = work.side;
         if entry.end(side) != work.link.sender_id() {
             return None;

@@ -109,11 +109,7 @@ impl<'a> Turn<'_, 'a> {
 
     /// The flow of a packet, if it is this worker's to judge. What has no
     /// flow (neighbour discovery, floods) is settled here, by whichever worker.
-    fn steer(
-        &mut self,
-        work: &mut Work<'a>,
-        arrival: &Arrival<'_>,
-    ) -> Option<(FlowKey, FlowHash, Side)> {
+    fn steer(&mut self, work: &mut Work<'a>, arrival: &Arrival<'_>) -> Option<(FlowKey, FlowHash, Side)> {
         let index = work.link.index;
         let mut stays = arrival.steered;
         let mut of = None;

@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 
 use super::{Arrival, BURST, Link, Outcome, PassClass, Turn, Work, Works};
 use crate::addr::MacAddr;
-use crate::conntrack::Slot;
+use crate::conntrack::{Guess, Home};
 use crate::flow::{FlowHash, FlowKey, Side};
 use crate::forward::{Delivery, Endpoint, PortRole, VlanEdit};
 use crate::ids::{PortIndex, VpcIndex};
@@ -24,6 +24,7 @@ const PREFETCH_DISTANCE: usize = 4;
 pub(super) struct Glance<'a> {
     key: FlowKey,
     hash: FlowHash,
+    home: Home,
     bytes: u32,
     seq: u32,
     ack: u32,
@@ -83,22 +84,23 @@ impl<'a> Turn<'_, 'a> {
         let Some(plain) = Plain::read(arrival.frame) else { return false };
         if let Some(sender) = origin.sender {
             let may_send = || snapshot.interfaces.get(sender.id).is_some_and(|i| i.may_send_from(plain.src));
-            if plain.source != sender.mac || !(sender.has_first(plain.src) || may_send()) {
+            if plain.source != sender.mac || !(sender.has_first(plain.family, plain.src) || may_send()) {
                 return false;
             }
         }
         let (src, dst) = ((plain.src, plain.ports.0), (plain.dst, plain.ports.1));
-        let (key, side) = FlowKey::new(origin.vpc, plain.protocol, src, dst);
+        let (key, side) = FlowKey::of_family(plain.family, origin.vpc, plain.protocol, src, dst);
         let hash = engine.hasher.hash(&key);
         let owner = hash.owner(engine.workers);
         if owner != engine.worker && !arrival.steered {
             out.set(index, Outcome::HandOver { to: owner, of: None });
             return true;
         }
-        engine.table.prefetch(hash);
+        let home = engine.table.prefetch(hash);
         glances.push(Glance {
             key,
             hash,
+            home,
             bytes: arrival.frame.length,
             seq: plain.seq,
             ack: plain.ack,
@@ -117,11 +119,11 @@ impl<'a> Turn<'_, 'a> {
     /// to `works`, to be judged from the beginning.
     #[inline]
     pub(super) fn track(&mut self, arrivals: &[Arrival<'_>], glances: &Glances<'a>, works: &mut Works<'a>) {
-        let mut guesses = [None; BURST];
+        let mut guesses = [Guess::NONE; BURST];
         let mut passed = 0;
         for ahead in 0..glances.len() + PREFETCH_DISTANCE {
             if let Some(glance) = glances.get(ahead) {
-                guesses[ahead] = self.engine.table.guess(glance.hash);
+                guesses[ahead] = self.engine.table.guess(glance.home, glance.hash);
             }
             let Some(at) = ahead.checked_sub(PREFETCH_DISTANCE) else { continue };
             let glance = &glances[at];
@@ -139,11 +141,12 @@ impl<'a> Turn<'_, 'a> {
     /// Lets a packet pass whose connection both ends track and which changes
     /// nothing about it but its timer and numbers. False: it is not settled.
     #[inline(always)]
-    fn settle_by_state(&mut self, glance: &Glance<'a>, guess: Option<Slot>) -> bool {
+    fn settle_by_state(&mut self, glance: &Glance<'a>, guess: Guess) -> bool {
         let Turn { engine, snapshot, out, now } = self;
-        let Some(slot) = engine.table.lookup_guessed(*now, glance.hash, &glance.key, guess) else { return false };
+        let Some(entry) = engine.table.lookup_guessed(*now, glance.hash, &glance.key, guess) else {
+            return false;
+        };
         let side = glance.side;
-        let entry = engine.table.entry_mut(slot);
         let (from, to) = (entry.end(side), entry.end(side.other()));
         let Some(receiver) = snapshot.interfaces.endpoint(to) else { return false };
         let Some(port) = receiver.port else { return false };
@@ -161,15 +164,13 @@ impl<'a> Turn<'_, 'a> {
         let is_receivers = entry.is_tracked(side.other())
             && !receiver.guarded
             && receiver.mac == glance.destination
-            && (receiver.has_first(dst) || may_receive());
+            && (receiver.has_first(glance.key.family(), dst) || may_receive());
         if !is_senders || !is_receivers {
             return false;
         }
         if glance.key.protocol() == protocol::TCP {
-            // What could open or end the connection is not for here.
-            let decisive = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST;
-            if glance.flags.intersects(decisive)
-                || !glance.flags.contains(TcpFlags::ACK)
+            // Without ACK it may begin another connection; an error has changed nothing.
+            if !glance.flags.contains(TcpFlags::ACK)
                 || entry.advance_tcp(side, &glance.tcp(), *now, &receiver.timeouts).is_err()
             {
                 return false;

@@ -29,8 +29,7 @@ impl<'a> Turn<'_, 'a> {
             && !self.lapsed(entry, side, work.link.sender, receiver).contains(&true);
         settled.then(|| {
             cross_borders(work, receiver.interface())?;
-            self.advance(work, slot, receiver)
-                .map(|()| Passed { class: PassClass::Established, receiver })
+            self.advance(work, slot, receiver).map(|()| Passed { class: PassClass::Established, receiver })
         })
     }
 

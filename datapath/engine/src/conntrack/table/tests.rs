@@ -358,8 +358,10 @@ proptest! {
         for (chunk, (hashes, flow_keys)) in keys.chunks(32).zip(hashes.chunks(32).zip(flow_keys.chunks(32))) {
             let mut found = [None; 32];
             for (at, hash) in hashes.iter().enumerate() {
-                let guess = table.guess(*hash);
-                found[at] = table.lookup_guessed(now, *hash, &flow_keys[at], guess);
+                let guess = table.guess(table.prefetch(*hash), *hash);
+                let entry = table.lookup_guessed(now, *hash, &flow_keys[at], guess).map(|entry| *entry.key());
+                found[at] = table.lookup(now, *hash, &flow_keys[at]);
+                prop_assert_eq!(entry, found[at].map(|_| flow_keys[at]));
             }
             for (n, slot) in chunk.iter().zip(found) {
                 prop_assert_eq!(slot, table.lookup(now, hash(*n), &key(*n)));

@@ -24,14 +24,8 @@ fn tcp_of_both_families() {
     for (src, dst) in PAIRS {
         let flags = TcpFlags::SYN | TcpFlags::ACK;
         let ip = read(&Packet::tcp(src, dst, flags, 0x0102_0304, 0x0506_0708, b"data")).unwrap();
-        let expected = Tcp {
-            src_port: 1000,
-            dst_port: 53,
-            seq: 0x0102_0304,
-            ack: 0x0506_0708,
-            flags,
-            payload: 4,
-        };
+        let expected =
+            Tcp { src_port: 1000, dst_port: 53, seq: 0x0102_0304, ack: 0x0506_0708, flags, payload: 4 };
         assert_eq!((ip.protocol, ip.transport), (6, Transport::Tcp(expected)));
     }
 }
