@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 mod command;
 mod lab;
 pub mod policy;
