@@ -69,7 +69,7 @@ impl Slot {
 }
 
 /// A flow's own group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Home(u32);
 
 /// Where an entry may lie.

@@ -17,14 +17,10 @@ use crate::forward::{Delivery, Endpoint, PortRole, VlanEdit};
 use crate::ids::{PortIndex, VpcIndex};
 use crate::packet::{Ip, Plain, Tcp, TcpFlags, Transport, Udp, protocol};
 
-/// Packets ahead of which an entry's line is asked for.
-const PREFETCH_DISTANCE: usize = 4;
-
 /// A plain packet of a flow that is this worker's.
 pub(super) struct Glance<'a> {
     key: FlowKey,
     hash: FlowHash,
-    home: Home,
     bytes: u32,
     seq: u32,
     ack: u32,
@@ -66,8 +62,7 @@ impl<'a> Turn<'_, 'a> {
         }
     }
 
-    /// Reads a plain packet and asks for the tag line of its flow. False, and
-    /// nothing has happened, if it is none, or its sender is not who it says.
+    /// Reads a plain packet. False, and nothing has happened, if it is none, or its sender is not who it says.
     #[inline(always)]
     pub(super) fn glance(
         &mut self,
@@ -96,11 +91,9 @@ impl<'a> Turn<'_, 'a> {
             out.set(index, Outcome::HandOver { to: owner, of: None });
             return true;
         }
-        let home = engine.table.prefetch(hash);
         glances.push(Glance {
             key,
             hash,
-            home,
             bytes: arrival.frame.length,
             seq: plain.seq,
             ack: plain.ack,
@@ -119,15 +112,19 @@ impl<'a> Turn<'_, 'a> {
     /// to `works`, to be judged from the beginning.
     #[inline]
     pub(super) fn track(&mut self, arrivals: &[Arrival<'_>], glances: &Glances<'a>, works: &mut Works<'a>) {
+        // Short loops: that many lines, and walks through page tables, are under
+        // way at once that one does not wait for the other.
+        let mut homes = [Home::default(); BURST];
+        for (glance, home) in glances.iter().zip(&mut homes) {
+            *home = self.engine.table.prefetch(glance.hash);
+        }
         let mut guesses = [Guess::NONE; BURST];
+        for ((glance, home), guess) in glances.iter().zip(&homes).zip(&mut guesses) {
+            *guess = self.engine.table.guess(*home, glance.hash);
+        }
         let mut passed = 0;
-        for ahead in 0..glances.len() + PREFETCH_DISTANCE {
-            if let Some(glance) = glances.get(ahead) {
-                guesses[ahead] = self.engine.table.guess(glance.home, glance.hash);
-            }
-            let Some(at) = ahead.checked_sub(PREFETCH_DISTANCE) else { continue };
-            let glance = &glances[at];
-            if self.settle_by_state(glance, guesses[at]) {
+        for (glance, guess) in glances.iter().zip(guesses) {
+            if self.settle_by_state(glance, guess) {
                 passed += 1;
             } else {
                 works.push(self.whole(glance, arrivals));
