@@ -12,10 +12,18 @@ pub struct Interfaces {
     slots: Vec<Option<Arc<Interface>>>,
     /// By slot as well.
     endpoints: Vec<Option<Endpoint>>,
-    by_mac: HashMap<(VpcIndex, MacAddr), InterfaceId>,
+    by_mac: HashMap<u64, InterfaceId>,
     by_address: HashMap<(VpcIndex, Addr), InterfaceId>,
     /// Delegated prefixes, sorted; within a VPC they do not overlap.
     by_prefix: Vec<(VpcIndex, Prefix, InterfaceId)>,
+}
+
+/// A VPC and a MAC as one number, which hashes faster than the two.
+#[inline]
+fn mac_key(vpc: VpcIndex, mac: MacAddr) -> u64 {
+    let [a, b, c, d, e, f] = mac.0;
+    let [x, y] = vpc.0.to_be_bytes();
+    u64::from_be_bytes([x, y, a, b, c, d, e, f])
 }
 
 impl Interfaces {
@@ -26,7 +34,7 @@ impl Interfaces {
         let mut all = Interfaces::default();
         for interface in interfaces {
             let (id, vpc) = (interface.id, interface.vpc);
-            all.by_mac.insert((vpc, interface.mac), id);
+            all.by_mac.insert(mac_key(vpc, interface.mac), id);
             all.by_address.insert((vpc, link_local(interface.mac)), id);
             all.by_address.extend(interface.addresses.hosts().iter().map(|a| ((vpc, *a), id)));
             all.by_prefix.extend(interface.addresses.prefixes().iter().map(|p| (vpc, *p, id)));
@@ -56,7 +64,7 @@ impl Interfaces {
     /// The interface with this MAC.
     #[inline]
     pub fn by_mac(&self, vpc: VpcIndex, mac: MacAddr) -> Option<&Interface> {
-        self.get(*self.by_mac.get(&(vpc, mac))?)
+        self.get(*self.by_mac.get(&mac_key(vpc, mac))?)
     }
 
     /// The interface that owns this address, by itself or by a delegated prefix.

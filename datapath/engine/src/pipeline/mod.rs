@@ -316,11 +316,12 @@ impl Pipeline {
         let mut works = Works::new();
         turn.parse(arrivals, &mut glances, &mut works);
         clock.mark(Stage::Parse, arrivals.len());
-        turn.track(arrivals, &glances, &mut works);
+        let unsettled = turn.track(&glances);
         clock.mark(Stage::Track, glances.len());
-        if !works.is_empty() {
-            turn.judge(&works);
-            clock.mark(Stage::Police, works.len());
+        let left = unsettled.len() + works.len();
+        if left > 0 {
+            turn.judge(arrivals, &unsettled, &works);
+            clock.mark(Stage::Police, left);
         }
     }
 }

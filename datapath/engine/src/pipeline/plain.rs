@@ -9,18 +9,20 @@
 
 use arrayvec::ArrayVec;
 
-use super::{Arrival, BURST, Link, Outcome, PassClass, Turn, Work, Works};
+use super::{Arrival, BURST, Link, Outcome, PassClass, Turn, Work};
 use crate::addr::MacAddr;
 use crate::conntrack::{Guess, Home};
 use crate::flow::{FlowHash, FlowKey, Side};
 use crate::forward::{Delivery, Endpoint, PortRole, VlanEdit};
 use crate::ids::{PortIndex, VpcIndex};
 use crate::packet::{Ip, Plain, Tcp, TcpFlags, Transport, Udp, protocol};
+use crate::policy::{Direction, Query, Service};
+use crate::verdict::{DropReason, Judgement};
 
 /// A plain packet of a flow that is this worker's.
 pub(super) struct Glance<'a> {
-    key: FlowKey,
-    hash: FlowHash,
+    pub key: FlowKey,
+    pub hash: FlowHash,
     bytes: u32,
     seq: u32,
     ack: u32,
@@ -30,12 +32,23 @@ pub(super) struct Glance<'a> {
     /// `None`: it came by an uplink.
     sender: Option<&'a Endpoint>,
     /// Its place in the burst.
-    index: u8,
+    pub index: u8,
     side: Side,
     flags: TcpFlags,
 }
 
 const _: () = assert!(size_of::<Glance<'_>>() <= 96);
+
+/// What the connection has decided of a packet.
+enum Settled {
+    /// It passes.
+    ByState,
+    /// Nothing, or there is none.
+    No { known: bool },
+}
+
+/// Plain packets that are not settled, and whether each has a connection.
+pub(super) type Unsettled<'g, 'a> = ArrayVec<(&'g Glance<'a>, bool), BURST>;
 
 /// The plain packets of a burst.
 pub(super) type Glances<'a> = ArrayVec<Glance<'a>, BURST>;
@@ -108,10 +121,10 @@ impl<'a> Turn<'_, 'a> {
         true
     }
 
-    /// Settles the plain packets that their connections settle; the others go
-    /// to `works`, to be judged from the beginning.
+    /// Settles the plain packets that their connections settle, and tells the others.
     #[inline]
-    pub(super) fn track(&mut self, arrivals: &[Arrival<'_>], glances: &Glances<'a>, works: &mut Works<'a>) {
+    pub(super) fn track<'g>(&mut self, glances: &'g Glances<'a>) -> Unsettled<'g, 'a> {
+        let mut unsettled = Unsettled::new();
         // Short loops: that many lines, and walks through page tables, are under
         // way at once that one does not wait for the other.
         let mut homes = [Home::default(); BURST];
@@ -124,29 +137,30 @@ impl<'a> Turn<'_, 'a> {
         }
         let mut passed = 0;
         for (glance, guess) in glances.iter().zip(guesses) {
-            if self.settle_by_state(glance, guess) {
-                passed += 1;
-            } else {
-                works.push(self.whole(glance, arrivals));
+            match self.settle_by_state(glance, guess) {
+                Settled::ByState => passed += 1,
+                Settled::No { known } => unsettled.push((glance, known)),
             }
         }
         let counters = &self.engine.counters;
         counters.table_hits.add(passed);
         counters.pass_many(PassClass::Established, passed);
+        unsettled
     }
 
     /// Lets a packet pass whose connection both ends track and which changes
-    /// nothing about it but its timer and numbers. False: it is not settled.
+    /// nothing about it but its timer and numbers.
     #[inline(always)]
-    fn settle_by_state(&mut self, glance: &Glance<'a>, guess: Guess) -> bool {
+    fn settle_by_state(&mut self, glance: &Glance<'a>, guess: Guess) -> Settled {
         let Turn { engine, snapshot, out, now } = self;
         let Some(entry) = engine.table.lookup_guessed(*now, glance.hash, &glance.key, guess) else {
-            return false;
+            return Settled::No { known: false };
         };
+        const NO: Settled = Settled::No { known: true };
         let side = glance.side;
         let (from, to) = (entry.end(side), entry.end(side.other()));
-        let Some(receiver) = snapshot.interfaces.endpoint(to) else { return false };
-        let Some(port) = receiver.port else { return false };
+        let Some(receiver) = snapshot.interfaces.endpoint(to) else { return NO };
+        let Some(port) = receiver.port else { return NO };
         let dst = glance.key.endpoint(side.other()).0;
         let may_receive = || snapshot.interfaces.get(to).is_some_and(|i| i.may_receive_for(dst));
         let is_senders = match glance.sender {
@@ -163,14 +177,14 @@ impl<'a> Turn<'_, 'a> {
             && receiver.mac == glance.destination
             && (receiver.has_first(glance.key.family(), dst) || may_receive());
         if !is_senders || !is_receivers {
-            return false;
+            return NO;
         }
         if glance.key.protocol() == protocol::TCP {
             // Without ACK it may begin another connection; an error has changed nothing.
             if !glance.flags.contains(TcpFlags::ACK)
                 || entry.advance_tcp(side, &glance.tcp(), *now, &receiver.timeouts).is_err()
             {
-                return false;
+                return NO;
             }
         } else {
             entry.advance_stateless(side, *now, &receiver.timeouts);
@@ -180,11 +194,57 @@ impl<'a> Turn<'_, 'a> {
         }
         engine.counters.delivered(to, glance.bytes);
         out.set(glance.index.into(), Outcome::Send(Delivery { port, vlan: VlanEdit::Keep, receiver: to }));
+        Settled::ByState
+    }
+
+    /// Settles a packet between two interfaces that has no connection, if rules
+    /// permit it without tracking or refuse it without a trace. False: it is not
+    /// settled.
+    pub(super) fn settle_by_rules(&mut self, glance: &Glance<'a>) -> bool {
+        let Turn { engine, snapshot, out, .. } = self;
+        let (key, side) = (&glance.key, glance.side);
+        let [(src, src_port), (dst, dst_port)] = [key.endpoint(side), key.endpoint(side.other())];
+        let Some(from) = glance.sender.filter(|from| !from.guarded) else { return false };
+        let Some(sender) = snapshot.interfaces.get(from.id) else { return false };
+        let Some(receiver) = snapshot.interfaces.by_mac(key.vpc(), glance.destination) else { return false };
+        let Some(port) = receiver.port else { return false };
+        if receiver.id == from.id || receiver.border.is_some() || !receiver.may_receive_for(dst) {
+            return false;
+        }
+        let service = |port| Service::new(key.family(), key.protocol(), port);
+        let query = |remote| Query {
+            vpc: key.vpc(),
+            family: key.family(),
+            service: service(dst_port),
+            reply_service: Some(service(src_port)),
+            remote,
+        };
+        let outbound = sender.judge(&snapshot.tables, Direction::Outbound, &query(dst));
+        let inbound = match outbound {
+            Judgement::Untracked => receiver.judge(&snapshot.tables, Direction::Inbound, &query(src)),
+            other => other,
+        };
+        let (reason, at) = match (outbound, inbound) {
+            (Judgement::Untracked, Judgement::Untracked) => {
+                engine.counters.table_misses.add(1);
+                engine.counters.pass(PassClass::Untracked, from.id, glance.bytes);
+                engine.counters.delivered(receiver.id, glance.bytes);
+                let delivery = Delivery { port, vlan: VlanEdit::Keep, receiver: receiver.id };
+                out.set(glance.index.into(), Outcome::Send(delivery));
+                return true;
+            }
+            (Judgement::Untracked, Judgement::Denied) => (DropReason::InboundDenied, receiver.id),
+            (Judgement::Denied, _) => (DropReason::OutboundDenied, from.id),
+            _ => return false,
+        };
+        engine.counters.table_misses.add(1);
+        engine.counters.dropped(reason, at);
+        out.set(glance.index.into(), Outcome::Drop(reason));
         true
     }
 
     /// All that the general stages need of a plain packet.
-    fn whole(&self, glance: &Glance<'a>, arrivals: &[Arrival<'_>]) -> Work<'a> {
+    pub(super) fn whole(&self, glance: &Glance<'a>, arrivals: &[Arrival<'_>]) -> Work<'a> {
         let &Glance { key, hash, side, bytes, destination, source, .. } = glance;
         let (src, dst) = (key.endpoint(side).0, key.endpoint(side.other()).0);
         let tcp = glance.tcp();

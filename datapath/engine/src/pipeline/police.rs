@@ -3,8 +3,9 @@
 
 use super::border::cross_borders;
 use super::forward::Receiver;
+use super::plain::{Glance, Unsettled};
 use super::track::timeouts;
-use super::{BURST, PassClass, Passed, Refused, Turn, Work, Works};
+use super::{Arrival, BURST, PassClass, Passed, Refused, Turn, Work, Works};
 use crate::addr::{Addr, Family};
 use crate::conntrack::{Entry, Slot, Timeouts};
 use crate::flow::Side;
@@ -92,24 +93,53 @@ fn icmp_port(icmp_type: u8, code: u8) -> u16 {
     u16::from_be_bytes([icmp_type, code])
 }
 
+/// A packet that is left to be judged.
+enum Left<'w, 'a> {
+    /// A plain one, and whether it has a connection.
+    Glance(&'w Glance<'a>, bool),
+    /// Any other.
+    Work(&'w Work<'a>),
+}
+
 impl<'a> Turn<'_, 'a> {
-    /// Settles packets in the order in which they came: by their connections, or
-    /// where these do not settle them by the rules.
-    pub(super) fn judge(&mut self, works: &Works<'a>) {
-        // Plain packets that were not settled stand behind the others.
-        let mut order = [None; BURST];
+    /// Settles packets in the order in which they came: each may open a flow that
+    /// the next is of.
+    pub(super) fn judge(
+        &mut self,
+        arrivals: &[Arrival<'_>],
+        unsettled: &Unsettled<'_, 'a>,
+        works: &Works<'a>,
+    ) {
+        let mut order = [const { None }; BURST];
         for work in works {
-            order[work.link.index] = Some(work);
+            order[work.link.index] = Some(Left::Work(work));
         }
-        for work in order.into_iter().flatten() {
-            // A packet before this one in the burst may have opened the flow.
-            let slot = self.engine.table.lookup(self.now, work.hash, &work.key);
-            let counters = &self.engine.counters;
-            if slot.is_some() { &counters.table_hits } else { &counters.table_misses }.add(1);
-            let verdict = slot.and_then(|slot| self.established(work, slot));
-            let verdict = verdict.unwrap_or_else(|| self.police(work, slot));
-            self.settle(&work.link, verdict);
+        for (glance, known) in unsettled {
+            order[usize::from(glance.index)] = Some(Left::Glance(glance, *known));
         }
+        let inserted = self.engine.table.statistics().inserted;
+        for left in order.into_iter().flatten() {
+            match left {
+                Left::Work(work) => self.judge_one(work),
+                Left::Glance(glance, known) => {
+                    let table = &self.engine.table;
+                    let is_new = table.statistics().inserted != inserted
+                        && table.lookup(self.now, glance.hash, &glance.key).is_some();
+                    if known || is_new || !self.settle_by_rules(glance) {
+                        self.judge_one(&self.whole(glance, arrivals));
+                    }
+                }
+            }
+        }
+    }
+
+    fn judge_one(&mut self, work: &Work<'a>) {
+        let slot = self.engine.table.lookup(self.now, work.hash, &work.key);
+        let counters = &self.engine.counters;
+        if slot.is_some() { &counters.table_hits } else { &counters.table_misses }.add(1);
+        let verdict = slot.and_then(|slot| self.established(work, slot));
+        let verdict = verdict.unwrap_or_else(|| self.police(work, slot));
+        self.settle(&work.link, verdict);
     }
 
     /// The verdict on a packet that its connection, if it has one, does not settle.
