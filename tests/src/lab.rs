@@ -66,6 +66,11 @@ impl Instance {
         &self.netns
     }
 
+    /// The other end of its link, outside of its namespace.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.netns]).arg(program);

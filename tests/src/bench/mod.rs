@@ -4,6 +4,7 @@
 mod machine;
 mod report;
 mod subjects;
+pub mod tcp;
 mod traffic;
 
 use std::io;
@@ -27,7 +28,8 @@ pub enum Depth {
 }
 
 impl Depth {
-    fn rounds(self) -> usize {
+    /// How many rounds, unless the caller says otherwise.
+    pub fn rounds(self) -> usize {
         match self {
             Depth::Quick => 2,
             Depth::Full => 7,
@@ -76,7 +78,7 @@ pub struct Case {
     pub errors: Vec<String>,
 }
 
-/// Runs all cases; `tell` hears of each as it begins.
+/// Runs all cases, so many times in turn; `tell` hears of each as it begins.
 ///
 /// # Errors
 /// If the folder for the subjects' files cannot be made.
@@ -85,6 +87,7 @@ pub fn run(
     plugin: Plugin,
     core: usize,
     depth: Depth,
+    rounds: usize,
     tell: impl Fn(&str),
 ) -> io::Result<Report> {
     std::fs::create_dir_all(folder)?;
@@ -95,7 +98,7 @@ pub fn run(
         .map(|traffic| Case { traffic, figures: Default::default(), errors: vec![] })
         .collect();
     let mut machine = Machine::probe();
-    for round in 0..depth.rounds() {
+    for round in 0..rounds {
         for case in &mut cases {
             let Traffic { flows, rules, .. } = case.traffic;
             let name = subjects::case_name(case.traffic);

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use system_tests::bench::tcp::{Way, measure};
 use system_tests::bench::{Depth, HugePages, Plugin, run};
 
 /// Pages of 2 MiB: what Open vSwitch wants at start.
@@ -13,12 +14,20 @@ const PAGES: u64 = 1024;
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
-    let (mut depth, mut json, mut plugin, mut core) = (Depth::Full, false, None, 1);
+    let (mut depth, mut json, mut plugin, mut core, mut rounds) = (Depth::Full, false, None, 1, None);
+    let mut tcp = false;
     while let Some(word) = words.next() {
         match word.as_str() {
             "--quick" => depth = Depth::Quick,
+            "--tcp" => tcp = true,
             "--json" => json = true,
             "--plugin" => plugin = words.next().map(PathBuf::from),
+            "--rounds" => {
+                match words.next().and_then(|rounds| rounds.parse().ok()).filter(|rounds| *rounds > 0) {
+                    Some(number) => rounds = Some(number),
+                    None => return usage(),
+                }
+            }
             "--core" => match words.next().and_then(|core| core.parse().ok()) {
                 Some(number) => core = number,
                 None => return usage(),
@@ -26,10 +35,16 @@ fn main() -> ExitCode {
             _ => return usage(),
         }
     }
+    if tcp {
+        return streams(rounds.unwrap_or(3));
+    }
     let Some(plugin) = plugin else { return usage() };
     let folder = std::env::temp_dir().join(format!("sgswitch-bench-{}", std::process::id()));
-    let result = HugePages::reserve(PAGES)
-        .and_then(|_pages| run(&folder, Plugin::new(&plugin), core, depth, |what| eprintln!("== {what}")));
+    let result = HugePages::reserve(PAGES).and_then(|_pages| {
+        run(&folder, Plugin::new(&plugin), core, depth, rounds.unwrap_or(depth.rounds()), |what| {
+            eprintln!("== {what}")
+        })
+    });
     match result {
         Ok(report) => {
             if json {
@@ -52,7 +67,35 @@ fn main() -> ExitCode {
     }
 }
 
+/// TCP between namespaces, as a table.
+fn streams(rounds: usize) -> ExitCode {
+    match measure(rounds, |what| eprintln!("== {what}")) {
+        Ok(all) => {
+            println!(
+                "Gbit/s of TCP, MTU 1500, no offloads: median of {rounds} rounds (least to greatest).\n"
+            );
+            println!("| way | 1 stream | 4 streams |\n| --- | ---: | ---: |");
+            for way in Way::ALL {
+                print!("| {} |", way.label());
+                for stream in all.iter().filter(|stream| stream.way == way) {
+                    let (least, greatest) = stream
+                        .gigabits
+                        .iter()
+                        .fold((f64::INFINITY, 0.0), |(low, high), n| (n.min(low), n.max(high)));
+                    print!(" {:.2} ({least:.2} to {greatest:.2}) |", stream.median());
+                }
+                println!();
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn usage() -> ExitCode {
-    eprintln!("usage: scripts/bench [--quick] [--json] [--core N]");
+    eprintln!("usage: scripts/bench [--tcp] [--quick] [--json] [--rounds N] [--core N]");
     ExitCode::from(2)
 }

@@ -3,7 +3,7 @@ use crate::time::Ticks;
 
 /// How long a silent connection is remembered (D18). EC2's names and ranges
 /// for the first three: `ConnectionTrackingConfiguration`.
-#[derive(Clone, Copy, Debug, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timeouts {
     /// `TcpEstablishedTimeout`.
     pub tcp_established: Ticks,
@@ -66,17 +66,6 @@ impl Timeouts {
             State::Icmp | State::IcmpReplied => self.icmp,
             State::Other => self.other,
         }
-    }
-}
-
-impl PartialEq for Timeouts {
-    /// All at once: asked for each packet between two interfaces.
-    #[inline]
-    fn eq(&self, other: &Timeouts) -> bool {
-        let ticks = |t: &Timeouts| {
-            [t.tcp_established, t.udp, t.udp_stream, t.other, t.syn, t.closing, t.closed, t.icmp].map(|t| t.0)
-        };
-        ticks(self) == ticks(other)
     }
 }
 

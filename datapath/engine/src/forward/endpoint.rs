@@ -16,6 +16,8 @@ pub struct Endpoint {
     pub mac: MacAddr,
     /// Whether network ACLs guard its subnet.
     pub guarded: bool,
+    /// The same number for the same timeouts, within one snapshot.
+    pub clock: u32,
     /// Its first IPv4 address or, if it has none, delegated prefix: value and mask.
     v4: (u32, u32),
     /// As in [`Interface`].
@@ -27,7 +29,7 @@ pub struct Endpoint {
 const _: () = assert!(std::mem::offset_of!(Endpoint, timeouts) <= 32 && size_of::<Endpoint>() == 128);
 
 impl Endpoint {
-    pub(super) fn of(interface: &Interface) -> Endpoint {
+    pub(super) fn of(interface: &Interface, clock: u32) -> Endpoint {
         let addresses = &interface.addresses;
         let all = || {
             addresses
@@ -44,6 +46,7 @@ impl Endpoint {
             port: interface.port,
             mac: interface.mac,
             guarded: interface.border.is_some(),
+            clock,
             v4: v4.map_or((1, 0), |prefix| (prefix.addr().0 as u32, prefix.mask() as u32)),
             timeouts: interface.timeouts,
             v6: v6.map_or((1, 0), |prefix| (prefix.addr().0, prefix.mask())),
@@ -74,7 +77,7 @@ mod tests {
             let mut interface = crate::forward::interfaces::tests::interface(1, 1, 0, &[]);
             std::sync::Arc::get_mut(&mut interface).unwrap().addresses =
                 Addresses::new(addresses.iter().map(prefix));
-            Endpoint::of(&interface)
+            Endpoint::of(&interface, 0)
         };
         let has = |endpoint: &Endpoint, text| endpoint.has_first(ip(text).family(), ip(text));
         let both = interface(&[("10.0.0.1", 32), ("10.0.0.2", 32), ("fd00::1", 128)]);

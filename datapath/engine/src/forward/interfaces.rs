@@ -32,8 +32,12 @@ impl Interfaces {
     /// Where two claim the same, the later one is found.
     pub fn new(interfaces: impl IntoIterator<Item = Arc<Interface>>) -> Interfaces {
         let mut all = Interfaces::default();
+        // Few are ever in use.
+        let mut clocks: HashMap<_, u32> = HashMap::new();
         for interface in interfaces {
             let (id, vpc) = (interface.id, interface.vpc);
+            let next = clocks.len() as u32;
+            let clock = *clocks.entry(interface.timeouts).or_insert(next);
             all.by_mac.insert(mac_key(vpc, interface.mac), id);
             all.by_address.insert((vpc, link_local(interface.mac)), id);
             all.by_address.extend(interface.addresses.hosts().iter().map(|a| ((vpc, *a), id)));
@@ -42,7 +46,7 @@ impl Interfaces {
                 all.slots.resize(id.slot() + 1, None);
                 all.endpoints.resize(id.slot() + 1, None);
             }
-            all.endpoints[id.slot()] = Some(Endpoint::of(&interface));
+            all.endpoints[id.slot()] = Some(Endpoint::of(&interface, clock));
             all.slots[id.slot()] = Some(interface);
         }
         all.by_prefix.sort_unstable_by_key(|(vpc, prefix, _)| (*vpc, prefix.addr()));

@@ -12,7 +12,7 @@ use crate::verdict::DropReason;
 impl<'a> Turn<'_, 'a> {
     /// Reads the headers of a burst. What is of a flow of this worker's, and sent
     /// by whom it says, comes to `glances` or `works`; all else is settled.
-    #[inline]
+    #[inline(never)]
     pub(super) fn parse(
         &mut self,
         arrivals: &[Arrival<'_>],

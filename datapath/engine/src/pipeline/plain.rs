@@ -122,7 +122,7 @@ impl<'a> Turn<'_, 'a> {
     }
 
     /// Settles the plain packets that their connections settle, and tells the others.
-    #[inline]
+    #[inline(never)]
     pub(super) fn track<'g>(&mut self, glances: &'g Glances<'a>) -> Unsettled<'g, 'a> {
         let mut unsettled = Unsettled::new();
         // Short loops: that many lines, and walks through page tables, are under
@@ -168,7 +168,7 @@ impl<'a> Turn<'_, 'a> {
                 from == sender.id
                     && entry.is_tracked(side)
                     && !sender.guarded
-                    && sender.timeouts == receiver.timeouts
+                    && sender.clock == receiver.clock
             }
             None => !from.is_some(),
         };
@@ -200,6 +200,7 @@ impl<'a> Turn<'_, 'a> {
     /// Settles a packet between two interfaces that has no connection, if rules
     /// permit it without tracking or refuse it without a trace. False: it is not
     /// settled.
+    #[inline(never)]
     pub(super) fn settle_by_rules(&mut self, glance: &Glance<'a>) -> bool {
         let Turn { engine, snapshot, out, .. } = self;
         let (key, side) = (&glance.key, glance.side);

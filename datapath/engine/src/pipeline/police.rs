@@ -104,6 +104,7 @@ enum Left<'w, 'a> {
 impl<'a> Turn<'_, 'a> {
     /// Settles packets in the order in which they came: each may open a flow that
     /// the next is of.
+    #[inline(never)]
     pub(super) fn judge(
         &mut self,
         arrivals: &[Arrival<'_>],

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashMap};
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
 
 use super::SourceId;
@@ -14,7 +15,14 @@ pub const MAX_GROUPS: usize = 16;
 const SHARDS: usize = 256;
 
 type Key = (VpcIndex, Addr);
-type Shard = HashMap<Key, Arc<[SourceId]>>;
+type Shard = HashTable<(Key, Arc<[SourceId]>)>;
+
+/// The shard of a key with this hash. Tables take their tags from the topmost
+/// bits and their places from the lowest.
+#[inline]
+fn shard_of(hash: u64) -> usize {
+    (hash >> 32) as usize % SHARDS
+}
 
 /// Which groups each address of an interface stands for.
 #[derive(Clone, Debug)]
@@ -30,17 +38,13 @@ impl Default for Members {
 }
 
 impl Members {
-    #[inline]
-    fn shard(&self, key: &Key) -> usize {
-        self.hasher.hash_one(key) as usize % SHARDS
-    }
-
     /// The groups of the interface in this VPC that has this address; none if
     /// no interface has it.
     #[inline]
     pub fn get(&self, vpc: VpcIndex, addr: Addr) -> &[SourceId] {
         let key = (vpc, addr);
-        self.shards[self.shard(&key)].get(&key).map_or(&[], |groups| groups)
+        let hash = self.hasher.hash_one(key);
+        self.shards[shard_of(hash)].find(hash, |member| member.0 == key).map_or(&[], |member| &member.1)
     }
 
     /// The same with changes; `None` removes. Shards without a change are
@@ -52,16 +56,17 @@ impl Members {
     pub fn with_changes(&self, changes: impl IntoIterator<Item = (Key, Option<Arc<[SourceId]>>)>) -> Members {
         let mut next = self.clone();
         for (key, groups) in changes {
-            let shard = next.shard(&key);
-            let shard = Arc::make_mut(&mut next.shards[shard]);
-            match groups {
-                Some(groups) => {
+            let hasher = &next.hasher;
+            let hash = hasher.hash_one(key);
+            let shard = Arc::make_mut(&mut next.shards[shard_of(hash)]);
+            let at = shard.entry(hash, |member| member.0 == key, |member| hasher.hash_one(member.0));
+            match (groups, at) {
+                (Some(groups), at) => {
                     assert!(groups.len() <= MAX_GROUPS, "{} groups on one interface", groups.len());
-                    shard.insert(key, groups);
+                    at.insert((key, groups));
                 }
-                None => {
-                    shard.remove(&key);
-                }
+                (None, Entry::Occupied(member)) => drop(member.remove()),
+                (None, Entry::Vacant(_)) => {}
             }
         }
         next
