@@ -320,7 +320,7 @@ impl Egress {
     }
 
     /// To its port, by a queue of this worker or of another.
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, ports: &mut [Way], peers: &mut [Option<Peer>], delivery: Delivery, mut packet: Mbuf) {
         if !edit_tag(&mut packet, delivery.vlan) {
             self.counters.dropped(DropReason::NoBuffer, delivery.receiver);
@@ -334,7 +334,9 @@ impl Egress {
             }
             Way::Queue(queue) => {
                 let (taken, fits) = self.ports[port].push(packet, |burst| queue.send(burst));
-                self.statistics.transmitted.add(taken as u64);
+                if taken > 0 {
+                    self.statistics.transmitted.add(taken as u64);
+                }
                 fits
             }
             Way::Relay(worker) => {
@@ -394,6 +396,7 @@ impl Egress {
 }
 
 /// Takes the VLAN tag off or puts one on. False if there is no room for it.
+#[inline]
 fn edit_tag(packet: &mut Mbuf, edit: VlanEdit) -> bool {
     // The tag stands between the two MACs and the EtherType.
     const MACS: usize = 12;

@@ -159,41 +159,48 @@ impl<'a> Turn<'_, 'a> {
         const NO: Settled = Settled::No { known: true };
         let side = glance.side;
         let (from, to) = (entry.end(side), entry.end(side.other()));
-        let Some(receiver) = snapshot.interfaces.endpoint(to) else { return NO };
-        let Some(port) = receiver.port else { return NO };
-        let dst = glance.key.endpoint(side.other()).0;
-        let may_receive = || snapshot.interfaces.get(to).is_some_and(|i| i.may_receive_for(dst));
         let is_senders = match glance.sender {
-            Some(sender) => {
-                from == sender.id
-                    && entry.is_tracked(side)
-                    && !sender.guarded
-                    && sender.clock == receiver.clock
-            }
+            Some(sender) => from == sender.id && entry.is_tracked(side) && !sender.guarded,
             None => !from.is_some(),
         };
-        let is_receivers = entry.is_tracked(side.other())
-            && !receiver.guarded
-            && receiver.mac == glance.destination
-            && (receiver.has_first(glance.key.family(), dst) || may_receive());
-        if !is_senders || !is_receivers {
+        if !is_senders {
             return NO;
         }
+        let (delivery, timeouts) = match snapshot.interfaces.endpoint(to) {
+            Some(receiver) => {
+                let Some(port) = receiver.port else { return NO };
+                let dst = glance.key.endpoint(side.other()).0;
+                let may_receive = || snapshot.interfaces.get(to).is_some_and(|i| i.may_receive_for(dst));
+                let is_receivers = entry.is_tracked(side.other())
+                    && !receiver.guarded
+                    && receiver.mac == glance.destination
+                    && glance.sender.is_none_or(|sender| sender.clock == receiver.clock)
+                    && (receiver.has_first(glance.key.family(), dst) || may_receive());
+                if !is_receivers {
+                    return NO;
+                }
+                (Delivery { port, vlan: VlanEdit::Keep, receiver: to }, &receiver.timeouts)
+            }
+            None => match (glance.sender, snapshot.sole_uplink(glance.key.vpc(), glance.destination)) {
+                (Some(sender), Some(delivery)) if !to.is_some() => (delivery, &sender.timeouts),
+                _ => return NO,
+            },
+        };
         if glance.key.protocol() == protocol::TCP {
             // Without ACK it may begin another connection; an error has changed nothing.
             if !glance.flags.contains(TcpFlags::ACK)
-                || entry.advance_tcp(side, &glance.tcp(), *now, &receiver.timeouts).is_err()
+                || entry.advance_tcp(side, &glance.tcp(), *now, timeouts).is_err()
             {
                 return NO;
             }
         } else {
-            entry.advance_stateless(side, *now, &receiver.timeouts);
+            entry.advance_stateless(side, *now, timeouts);
         }
         if let Some(sender) = glance.sender {
             engine.counters.sent(sender.id, glance.bytes);
         }
         engine.counters.delivered(to, glance.bytes);
-        out.set(glance.index.into(), Outcome::Send(Delivery { port, vlan: VlanEdit::Keep, receiver: to }));
+        out.set(glance.index.into(), Outcome::Send(delivery));
         Settled::ByState
     }
 

@@ -100,7 +100,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => prop::collection::vec(sent(), 1..=60).prop_map(Step::Burst),
         4 => (0..40u32).prop_map(Step::Wait),
-        4 => (prop::array::uniform3(prop_oneof![3 => Just(0x05u8), 3 => Just(0x85), 1 => any::<u8>()]), any::<bool>(), any::<bool>(), any::<bool>())
+        4 => (prop::array::uniform3(prop_oneof![3 => Just(0x05u8), 3 => Just(0x85), 2 => Just(0x25), 1 => any::<u8>()]), any::<bool>(), any::<bool>(), any::<bool>())
             .prop_map(|(open, guarded, slow, unchecked)| Step::Change { open, guarded, slow, unchecked }),
     ]
 }
@@ -128,6 +128,10 @@ fn change(world: &mut World, open: [u8; 3], guarded: bool, slow: bool, unchecked
     } else {
         Timeouts::DEFAULT
     };
+    // C has moved away, and what has its slot is another.
+    let gone = open[2] & 0x20 != 0;
+    world.interfaces[C].id = InterfaceId::new(C as u32, 1 + u16::from(gone));
+    world.interfaces[C].port = (!gone).then_some(PortIndex(C as u16));
     let border = || Border { subnet: 1, acl: Arc::new(NetworkAcl::new(vec![], vec![])) };
     world.interfaces[C].border = guarded.then(border);
     world.generation += 1;
