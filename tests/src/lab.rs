@@ -34,6 +34,9 @@ pub fn binary(name: &str) -> PathBuf {
     })
 }
 
+/// For `ethtool -K`: what the ports of the laboratory do not carry.
+pub const NO_OFFLOADS: &str = "tx off rx off sg off tso off gso off gro off";
+
 /// A machine plugged into the switch: a namespace with one interface.
 #[derive(Clone, Debug)]
 pub struct Instance {
@@ -361,9 +364,8 @@ impl Instance {
         for setting in ["eth0.accept_ra=0", "eth0.router_solicitations=0", "eth0.accept_dad=0"] {
             run(&format!("ip netns exec {netns} sysctl -qw net.ipv6.conf.{setting}"));
         }
-        let offloads = "tx off rx off sg off tso off gso off gro off";
-        run(&format!("ethtool -K {host} {offloads}"));
-        run(&format!("ip netns exec {netns} ethtool -K eth0 {offloads}"));
+        run(&format!("ethtool -K {host} {NO_OFFLOADS}"));
+        run(&format!("ip netns exec {netns} ethtool -K eth0 {NO_OFFLOADS}"));
         run(&format!("ip -n {netns} link set eth0 address {}", self.mac()));
         run(&format!("ip -n {netns} addr add {}/24 dev eth0", self.v4()));
         run(&format!("ip -n {netns} addr add {}/64 dev eth0 nodad", self.v6()));

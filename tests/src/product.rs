@@ -42,6 +42,7 @@ impl Product {
             seed: [1, 2, 3, 4],
             interface_slots: 16,
             counters: Arc::new(Counters::new(16)),
+            advise: |_| (),
         };
         Product {
             policy: Validated::default(),

@@ -85,8 +85,7 @@ fn table(c: &mut Criterion) {
             b.iter(|| {
                 at = (at + 7919 * BURST) % (flows.len() - BURST);
                 let flows = &flows[at..at + BURST];
-                let homes: [_; BURST] = std::array::from_fn(|i| table.prefetch(flows[i].0));
-                let guesses: [_; BURST] = std::array::from_fn(|i| table.guess(homes[i], flows[i].0));
+                let guesses = table.guess::<BURST>(flows.iter().map(|flow| flow.0));
                 let found = |(i, (hash, key)): (usize, &(_, _))| {
                     table.lookup_guessed(NOW, *hash, key, guesses[i]).is_some()
                 };

@@ -1,6 +1,5 @@
 //! The processor's own instructions behind safe functions: prefetch, comparing
-//! the tags of a table's group, rounds of AES; and memory in huge pages. The only
-//! unsafe code of the crate.
+//! the tags of a table's group, rounds of AES. The only unsafe code of the crate.
 
 #![allow(unsafe_code)]
 
@@ -27,27 +26,6 @@ pub fn prefetch_slice<T>(slice: &[T], index: usize) {
     if let Some(value) = slice.get(index) {
         prefetch(value);
     }
-}
-
-/// `count` copies of a value, in huge pages where the kernel has them (Linux:
-/// transparent huge pages, `always` or `madvise`), else in others.
-///
-/// Every probe of a large table is at a place of its own. With pages of 4 KiB the
-/// walk through the page tables costs more than the line it leads to, and a
-/// prefetch waits for it.
-pub fn huge_slice<T: Clone>(count: usize, value: T) -> Box<[T]> {
-    /// What `madvise` wants an address to be a multiple of.
-    const PAGE: usize = 4096;
-    let mut values = Vec::with_capacity(count);
-    let start = values.as_mut_ptr() as usize;
-    let (first, end) = (start.next_multiple_of(PAGE), (start + count * size_of::<T>()) / PAGE * PAGE);
-    if first < end {
-        // SAFETY: whole pages of memory that the vector owns; the advice changes
-        // nothing that a program can see but time. So its failure is left alone.
-        unsafe { libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_HUGEPAGE) };
-    }
-    values.resize(count, value);
-    values.into()
 }
 
 /// Which of 16 values equal `wanted`: bit i stands for `values[i]`.

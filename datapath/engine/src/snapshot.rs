@@ -1,8 +1,7 @@
 //! A compiled policy: all that a worker needs to judge a packet, immutable.
 
-use crate::addr::MacAddr;
-use crate::forward::{Delivery, ExemptService, Interfaces, PortRole, VlanEdit, Vpc};
-use crate::ids::{InterfaceId, PortIndex, VpcIndex};
+use crate::forward::{ExemptService, Interfaces, PortRole, Vpc};
+use crate::ids::{PortIndex, VpcIndex};
 use crate::policy::Tables;
 
 /// One generation of policy. Built by the control plane, published by pointer
@@ -33,17 +32,6 @@ impl Snapshot {
     #[inline]
     pub fn port(&self, port: PortIndex) -> &PortRole {
         self.ports.get(port.0 as usize).unwrap_or(&PortRole::Unbound)
-    }
-
-    /// The way to a MAC that no interface plugged in here has, where the VPC has
-    /// one uplink.
-    pub(crate) fn sole_uplink(&self, vpc: VpcIndex, destination: MacAddr) -> Option<Delivery> {
-        let [(port, tag)] = self.vpc(vpc)?.uplinks[..] else { return None };
-        if self.interfaces.by_mac(vpc, destination).is_some_and(|interface| interface.port.is_some()) {
-            return None;
-        }
-        let vlan = tag.map_or(VlanEdit::Keep, VlanEdit::Push);
-        Some(Delivery { port, vlan, receiver: InterfaceId::NONE })
     }
 
     /// The VPC of this index, if the snapshot has it.

@@ -24,8 +24,9 @@ impl TickSource {
 }
 
 /// Of so many turns one is timed stage by stage, and counts for all: reading the
-/// clock at each stage of each would take more than some of the stages.
-const TIMED_TURNS: u32 = 16;
+/// clock at each stage of each would take more than some of the stages. A number
+/// that has no divisor in common with those of other things done every few turns.
+const TIMED_TURNS: u32 = 17;
 
 /// Notes where the cycles of a turn go.
 pub(crate) struct Stopwatch<'a> {
@@ -70,6 +71,19 @@ impl StageClock for Stopwatch<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_turn_is_timed_for_all() {
+        let statistics = WorkerStatistics::default();
+        let packets = || statistics.stage(WorkerStage::Track).packets.get();
+        for turn in 0..2 * TIMED_TURNS {
+            Stopwatch::of_turn(turn, &statistics).lap(WorkerStage::Track, 3);
+        }
+        assert_eq!(packets(), u64::from(2 * TIMED_TURNS * 3));
+        Stopwatch::start(&statistics).lap(WorkerStage::Track, 3);
+        assert_eq!(packets(), u64::from(2 * TIMED_TURNS * 3 + 3));
+        assert!(statistics.stage(WorkerStage::Track).cycles.get() > 0);
+    }
 
     #[test]
     fn ticks_are_half_seconds_from_one() {

@@ -175,6 +175,7 @@ impl Datapath {
                 seed: config.seed,
                 interface_slots: config.interface_slots,
                 counters: counters.clone(),
+                advise: dpdk::advise_huge_pages,
             };
             let body = move || {
                 // EAL has pinned the thread that we were made by.

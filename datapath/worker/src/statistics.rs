@@ -52,7 +52,7 @@ impl From<Stage> for WorkerStage {
     }
 }
 
-/// The cycles and packets of one stage, estimated from one turn of each 16.
+/// The cycles and packets of one stage, estimated from one turn of each 17.
 #[derive(Debug, Default)]
 pub struct StageTotals {
     /// TSC cycles.

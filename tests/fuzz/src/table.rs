@@ -190,8 +190,8 @@ impl World {
         for flows in flows.chunks(32) {
             let hashes: Vec<_> = flows.iter().map(|n| self.hash(*n)).collect();
             let keys: Vec<_> = flows.iter().map(|n| World::key(*n)).collect();
-            for (n, (hash, key)) in flows.iter().zip(hashes.iter().zip(&keys)) {
-                let guess = self.table.guess(self.table.prefetch(*hash), *hash);
+            let guesses = self.table.guess::<32>(hashes.iter().copied());
+            for (n, ((hash, key), guess)) in flows.iter().zip(hashes.iter().zip(&keys).zip(guesses)) {
                 let found = self.table.lookup_guessed(self.now, *hash, key, guess).map(|entry| *entry);
                 let known = self.lookup(*n).map(|slot| *self.table.entry(slot));
                 assert_eq!(found.is_some(), known.is_some());

@@ -236,7 +236,8 @@ impl Bench {
     }
 }
 
-/// The clients of a rule, and the port that it opens to them.
+/// The clients of a rule, and the port that it opens to them, as
+/// `tests/bench/traffic.c` makes their packets.
 fn rule(number: u64) -> (String, u64) {
     (format!("10.{}.{}.0/24", 1 + (number >> 8), number & 255), 1000 + number * 37 % 50000)
 }

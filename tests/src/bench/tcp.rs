@@ -6,10 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::command::{run, try_run};
-use crate::lab::{Instance, Lab, Options};
+use crate::lab::{Instance, Lab, NO_OFFLOADS, Options};
 use crate::policy::{all, document, from_group, group};
 
 /// How the two namespaces are joined.
@@ -132,8 +132,7 @@ fn join(way: Way, lab: &mut Lab) -> Joined {
             run(&format!("ip -n {one} link add eth0 type veth peer name eth0 netns {other}"));
             for instance in [&client, &server] {
                 let netns = instance.netns();
-                let offloads = "tx off rx off sg off tso off gso off gro off";
-                run(&format!("ip netns exec {netns} ethtool -K eth0 {offloads}"));
+                run(&format!("ip netns exec {netns} ethtool -K eth0 {NO_OFFLOADS}"));
                 run(&format!("ip -n {netns} addr add {}/24 dev eth0", instance.v4()));
                 run(&format!("ip -n {netns} link set eth0 up"));
             }
@@ -164,9 +163,7 @@ fn join(way: Way, lab: &mut Lab) -> Joined {
                 group("sg-client", &[], &[all()]),
                 group("sg-server", &[from_group("tcp", PORT, PORT, "sg-client")], &[all()]),
             ];
-            let mut policy =
-                document(lab, &groups, &[("client", &["sg-client"]), ("server", &["sg-server"])]);
-            policy["Settings"] = json!({ "Quotas": "unlimited" });
+            let policy = document(lab, &groups, &[("client", &["sg-client"]), ("server", &["sg-server"])]);
             lab.push(&policy);
         }
     }

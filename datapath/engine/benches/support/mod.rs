@@ -78,6 +78,7 @@ impl Switch {
             workers: 1,
             table: TableConfig { capacity },
             seed: [1, 2, 3, 4],
+            advise: |_| (),
             interface_slots: 8,
             counters: Arc::new(Counters::new(8)),
         };

@@ -49,5 +49,5 @@ mod timeouts;
 
 pub use entry::Entry;
 pub use state::State;
-pub use table::{Guess, Home, PROBES, Slot, Table, TableConfig, TableFull, TableStatistics};
+pub use table::{Guess, PROBES, Slot, Table, TableConfig, TableFull, TableStatistics};
 pub use timeouts::Timeouts;

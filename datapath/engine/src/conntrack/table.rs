@@ -1,5 +1,7 @@
 use super::Entry;
-use crate::arch::{huge_slice, mask_eq_u16x16, prefetch, prefetch_slice};
+use std::ops::Range;
+
+use crate::arch::{mask_eq_u16x16, prefetch, prefetch_slice};
 use crate::flow::{FlowHash, FlowKey, Side};
 use crate::ids::InterfaceId;
 use crate::time::Tick;
@@ -68,17 +70,13 @@ impl Slot {
     }
 }
 
-/// A flow's own group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Home(u32);
-
 /// Where an entry may lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guess(u32);
 
 impl Guess {
     /// In another group than its own, if at all.
-    pub const NONE: Guess = Guess(u32::MAX);
+    const NONE: Guess = Guess(u32::MAX);
     /// Nowhere, unless it was inserted since.
     const ABSENT: Guess = Guess(u32::MAX - 1);
 }
@@ -118,6 +116,15 @@ fn tag_of(hash: FlowHash) -> u16 {
     (hash.0 as u16).max(1)
 }
 
+/// `count` copies of a value in new memory, of which `advise` is told first.
+fn filled<T: Clone>(count: usize, value: T, advise: fn(Range<usize>)) -> Box<[T]> {
+    let mut values = Vec::with_capacity(count);
+    let memory = values.spare_capacity_mut().as_ptr_range();
+    advise(memory.start as usize..memory.end as usize);
+    values.resize(count, value);
+    values.into()
+}
+
 /// The first prime from `n` on.
 fn prime_from(n: usize) -> usize {
     let is_prime = |n: &usize| (2..).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d));
@@ -128,11 +135,17 @@ impl Table {
     /// Room for `config.capacity` connections, at 0.85 of the slots. All memory
     /// is allocated and touched here.
     pub fn new(config: TableConfig) -> Table {
+        Table::with_memory(config, |_| ())
+    }
+
+    /// The same, in memory that `advise` is told of before it is touched: each
+    /// part by its range of addresses.
+    pub fn with_memory(config: TableConfig, advise: fn(Range<usize>)) -> Table {
         let slots = (config.capacity * 20).div_ceil(17);
         let groups = prime_from(slots.div_ceil(SLOTS).max(PROBES + 1));
         Table {
-            groups: huge_slice(groups, Group::default()),
-            entries: huge_slice(groups * SLOTS, Entry::empty()),
+            groups: filled(groups, Group::default(), advise),
+            entries: filled(groups * SLOTS, Entry::empty(), advise),
             len: 0,
             limit: config.capacity,
             hand: 0,
@@ -241,31 +254,38 @@ impl Table {
         })
     }
 
-    /// The first step of a lookup in three: asks for the tag line of the flow's own group.
-    #[inline]
-    pub fn prefetch(&self, hash: FlowHash) -> Home {
-        let home = self.home(hash);
-        prefetch(&self.groups[home]);
-        Home(home as u32)
+    /// The first part of a lookup, for the flows of a burst together, at most `N`:
+    /// where their entries most likely lie. Asks for their lines.
+    // In short loops: that many lines, and walks through page tables, are under way
+    // at once. Beside other work, one waits for the other.
+    #[inline(always)]
+    pub fn guess<const N: usize>(&self, hashes: impl Iterator<Item = FlowHash> + Clone) -> [Guess; N] {
+        let mut homes = [0; N];
+        for (hash, home) in hashes.clone().zip(&mut homes) {
+            *home = self.home(hash);
+            prefetch(&self.groups[*home]);
+        }
+        let mut guesses = [Guess::NONE; N];
+        for ((hash, home), guess) in hashes.zip(homes).zip(&mut guesses) {
+            *guess = self.guess_in(home, tag_of(hash));
+        }
+        guesses
     }
 
-    /// The second, when that line should be at hand: where the flow's entry most
-    /// likely lies. Asks for its line.
-    #[inline]
-    pub fn guess(&self, home: Home, hash: FlowHash) -> Guess {
-        let hits = self.groups[home.0 as usize].matching(tag_of(hash));
+    #[inline(always)]
+    fn guess_in(&self, home: usize, tag: u16) -> Guess {
+        let group = &self.groups[home];
+        let hits = group.matching(tag);
         // Without its tag an entry is not there, whatever its key still says.
         if hits == 0 {
-            let is_last = self.groups[home.0 as usize].overflow() == 0;
-            return if is_last { Guess::ABSENT } else { Guess::NONE };
+            return if group.overflow() == 0 { Guess::ABSENT } else { Guess::NONE };
         }
-        let slot = Slot::new(home.0 as usize, hits.trailing_zeros() as usize);
+        let slot = Slot::new(home, hits.trailing_zeros() as usize);
         prefetch_slice(&self.entries, slot.0 as usize);
         Guess(slot.0)
     }
 
-    /// The third, when the entry should be at hand: the connection with this key,
-    /// as [`Table::lookup`] finds it, but for one inserted since the guess. Its key
+    /// The second part, for one of the flows: the connection with this key, as [`Table::lookup`] finds it, but for one inserted since the guess. Its key
     /// must stay.
     #[inline]
     pub fn lookup_guessed(

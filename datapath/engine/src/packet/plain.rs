@@ -9,7 +9,7 @@
 //! at six times the cost of reading them.
 
 use super::cursor::{Frame, be16, be32, be128};
-use super::{Ip, Tcp, TcpFlags, Transport, Udp, address, ethertype, header_checksum_is_right, protocol};
+use super::{TcpFlags, address, ethertype, header_checksum_is_right, protocol};
 use crate::addr::{Addr, Family, MacAddr};
 
 /// The facts of a plain frame.
@@ -29,7 +29,7 @@ pub struct Plain {
     pub ports: (u16, u16),
     /// TCP or UDP.
     pub protocol: u8,
-    /// Of TCP, as in [`Tcp`]; of UDP 0, as are the next three.
+    /// Of TCP, as in [`Tcp`](super::Tcp); of UDP 0, as are the next three.
     pub seq: u32,
     /// Likewise.
     pub ack: u32,
@@ -40,16 +40,6 @@ pub struct Plain {
 }
 
 impl Plain {
-    /// The same facts as [`parse`](super::parse) tells them.
-    pub fn ip(&self) -> Ip {
-        let Plain { ports: (src_port, dst_port), seq, ack, flags, payload, .. } = *self;
-        let transport = match self.protocol {
-            protocol::TCP => Transport::Tcp(Tcp { src_port, dst_port, seq, ack, flags, payload }),
-            _ => Transport::Udp(Udp { src_port, dst_port }),
-        };
-        Ip { src: self.src, dst: self.dst, protocol: self.protocol, transport }
-    }
-
     /// Reads a plain frame; `None` for any other.
     #[inline(always)]
     pub fn read(frame: Frame<'_>) -> Option<Plain> {

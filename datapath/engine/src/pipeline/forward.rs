@@ -1,9 +1,10 @@
 //! Where a packet goes.
 
 use super::{Link, Outcome, Passed, Refused, Turn, Work};
+use crate::addr::MacAddr;
 use crate::conntrack::Entry;
 use crate::forward::{Delivery, Interface, VlanEdit};
-use crate::ids::{InterfaceId, PortIndex};
+use crate::ids::{InterfaceId, PortIndex, VlanId, VpcIndex};
 use crate::snapshot::Snapshot;
 use crate::verdict::DropReason;
 
@@ -119,9 +120,18 @@ pub(super) fn uplink_deliveries<'s>(
         Some(vpc) if link.sender.is_some() => &vpc.uplinks[..],
         _ => &[],
     };
-    uplinks.iter().map(|&(port, tag)| Delivery {
-        port,
-        vlan: tag.map_or(VlanEdit::Keep, VlanEdit::Push),
-        receiver: InterfaceId::NONE,
-    })
+    uplinks.iter().map(by_uplink)
+}
+
+/// The copy for an uplink, which may carry the VPC under a tag.
+fn by_uplink(&(port, tag): &(PortIndex, Option<VlanId>)) -> Delivery {
+    Delivery { port, vlan: tag.map_or(VlanEdit::Keep, VlanEdit::Push), receiver: InterfaceId::NONE }
+}
+
+/// The way to a MAC that no interface plugged in here has, where the VPC has one
+/// uplink.
+pub(super) fn sole_uplink(snapshot: &Snapshot, vpc: VpcIndex, destination: MacAddr) -> Option<Delivery> {
+    let [uplink] = &snapshot.vpc(vpc)?.uplinks[..] else { return None };
+    let is_here = snapshot.interfaces.by_mac(vpc, destination).is_some_and(|i| i.port.is_some());
+    (!is_here).then(|| by_uplink(uplink))
 }

@@ -29,6 +29,7 @@ pub use budget::{EXEMPT_PER_SECOND, RELATED_PER_SECOND, UPLINK_EXEMPT_PER_SECOND
 pub use counters::{Counter, Counters, Drops, InterfaceCounters, PassClass};
 pub use outcome::{Outcome, Outcomes};
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -76,6 +77,8 @@ pub struct PipelineConfig {
     pub interface_slots: usize,
     /// Where it counts.
     pub counters: Arc<Counters>,
+    /// Told of the table's memory before it is touched, as in [`Table::with_memory`].
+    pub advise: fn(Range<usize>),
 }
 
 /// One packet as it comes in.
@@ -163,7 +166,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// A place that nothing is written in yet.
+    /// What is said of a packet whose flow is not known yet.
     const BLANK: Work<'static> = Work {
         link: Link {
             index: 0,
@@ -221,7 +224,7 @@ impl Pipeline {
             worker: config.worker,
             workers: config.workers,
             hasher: FlowHasher::new(config.seed),
-            table: Table::new(config.table).counting(config.interface_slots),
+            table: Table::with_memory(config.table, config.advise).counting(config.interface_slots),
             swept: (Tick(0), 0),
             told: vec![0; config.interface_slots].into(),
             told_to: 0,

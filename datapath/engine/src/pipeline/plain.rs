@@ -9,9 +9,10 @@
 
 use arrayvec::ArrayVec;
 
+use super::forward::sole_uplink;
 use super::{Arrival, BURST, Link, Outcome, PassClass, Turn, Work};
 use crate::addr::MacAddr;
-use crate::conntrack::{Guess, Home};
+use crate::conntrack::Guess;
 use crate::flow::{FlowHash, FlowKey, Side};
 use crate::forward::{Delivery, Endpoint, PortRole, VlanEdit};
 use crate::ids::{PortIndex, VpcIndex};
@@ -125,16 +126,7 @@ impl<'a> Turn<'_, 'a> {
     #[inline(never)]
     pub(super) fn track<'g>(&mut self, glances: &'g Glances<'a>) -> Unsettled<'g, 'a> {
         let mut unsettled = Unsettled::new();
-        // Short loops: that many lines, and walks through page tables, are under
-        // way at once that one does not wait for the other.
-        let mut homes = [Home::default(); BURST];
-        for (glance, home) in glances.iter().zip(&mut homes) {
-            *home = self.engine.table.prefetch(glance.hash);
-        }
-        let mut guesses = [Guess::NONE; BURST];
-        for ((glance, home), guess) in glances.iter().zip(&homes).zip(&mut guesses) {
-            *guess = self.engine.table.guess(*home, glance.hash);
-        }
+        let guesses = self.engine.table.guess::<BURST>(glances.iter().map(|glance| glance.hash));
         let mut passed = 0;
         for (glance, guess) in glances.iter().zip(guesses) {
             match self.settle_by_state(glance, guess) {
@@ -181,7 +173,7 @@ impl<'a> Turn<'_, 'a> {
                 }
                 (Delivery { port, vlan: VlanEdit::Keep, receiver: to }, &receiver.timeouts)
             }
-            None => match (glance.sender, snapshot.sole_uplink(glance.key.vpc(), glance.destination)) {
+            None => match (glance.sender, sole_uplink(snapshot, glance.key.vpc(), glance.destination)) {
                 (Some(sender), Some(delivery)) if !to.is_some() => (delivery, &sender.timeouts),
                 _ => return NO,
             },

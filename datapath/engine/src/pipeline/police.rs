@@ -118,6 +118,8 @@ impl<'a> Turn<'_, 'a> {
         for (glance, known) in unsettled {
             order[usize::from(glance.index)] = Some(Left::Glance(glance, *known));
         }
+        // Each is looked up in its turn; what that reads is asked for here.
+        self.engine.table.guess::<BURST>(works.iter().map(|work| work.hash));
         let inserted = self.engine.table.statistics().inserted;
         for left in order.into_iter().flatten() {
             match left {

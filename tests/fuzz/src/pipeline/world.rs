@@ -119,6 +119,7 @@ impl World {
                 workers,
                 table: TableConfig { capacity },
                 seed: [1, 2, 3, 4],
+                advise: |_| (),
                 interface_slots: INTERFACES,
                 counters,
             }),

@@ -357,8 +357,8 @@ proptest! {
         let (hashes, flow_keys): (Vec<_>, Vec<_>) = keys.iter().map(|n| (hash(*n), key(*n))).unzip();
         for (chunk, (hashes, flow_keys)) in keys.chunks(32).zip(hashes.chunks(32).zip(flow_keys.chunks(32))) {
             let mut found = [None; 32];
-            for (at, hash) in hashes.iter().enumerate() {
-                let guess = table.guess(table.prefetch(*hash), *hash);
+            let guesses = table.guess::<32>(hashes.iter().copied());
+            for (at, (hash, guess)) in hashes.iter().zip(guesses).enumerate() {
                 let entry = table.lookup_guessed(now, *hash, &flow_keys[at], guess).map(|entry| *entry.key());
                 found[at] = table.lookup(now, *hash, &flow_keys[at]);
                 prop_assert_eq!(entry, found[at].map(|_| flow_keys[at]));

@@ -4,6 +4,7 @@
 use super::super::RELATED_PER_SECOND;
 use super::world::*;
 use crate::forward::{ExemptService, IcmpErrors};
+use crate::ids::WorkerIndex;
 use crate::packet::TcpFlags;
 use crate::packet::build::{Packet, ip};
 use crate::pipeline::{Outcome, PassClass};
@@ -103,6 +104,27 @@ fn d23_half_open_ones_of_the_same_interface_make_room_within_its_allowance() {
     (0..8).for_each(|_| world.pipeline.housekeep(world.now));
     assert_eq!(world.at(B).connections.get(), 10);
     assert_eq!(world.dropped(DropReason::AllowanceExceeded) as usize, 500 - passed);
+}
+
+#[test]
+fn the_sweep_looks_at_all_of_the_table_in_no_less_than_four_seconds() {
+    let mut world = World::with(WorkerIndex(0), 1, 20_000);
+    world.open(A, &[], &[Open::Ports(17, 53, 53)]);
+    world.open(B, &[Open::Ports(17, 53, 53)], &[]);
+    for port in 1..=1000 {
+        world.send(A, B, &ask(port));
+    }
+    world.now = world.now + Ticks::from_secs(3600);
+    // However often it is called, in each of eight ticks an eighth of the table is its turn.
+    let mut left = vec![world.connections()];
+    for _ in 0..8 {
+        (0..10_000).for_each(|_| world.pipeline.housekeep(world.now));
+        left.push(world.connections());
+        world.now = world.now + Ticks(1);
+    }
+    assert_eq!((left[0], left[8]), (1000, 0));
+    let expired = |pair: &[usize]| pair[0] - pair[1];
+    assert!(left.windows(2).map(expired).all(|n| (60..=190).contains(&n)), "{left:?}");
 }
 
 #[test]

@@ -84,6 +84,7 @@ impl World {
                 workers,
                 table: TableConfig { capacity },
                 seed: [1, 2, 3, 4],
+                advise: |_| (),
                 interface_slots: 8,
                 counters: Arc::new(Counters::new(8)),
             }),
