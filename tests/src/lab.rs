@@ -131,6 +131,12 @@ impl Instance {
         found.and_then(|(_, value)| value.parse().ok()).expect("a counter of the kernel's")
     }
 
+    /// Lets its stack ask for its neighbours anew: after a question that nobody
+    /// answered it waits a second before it asks again, as long as a ping waits.
+    pub fn forget_neighbours(&self) {
+        run(&format!("ip -n {} neigh flush dev eth0", self.netns));
+    }
+
     /// Whether a ping of this address is answered.
     pub fn ping(&self, address: &str) -> bool {
         self.large_ping(address, 56)

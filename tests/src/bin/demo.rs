@@ -141,6 +141,7 @@ fn attempts(lab: &Lab, table: &mut Table) {
 
     let mut stage = Stage { open_web: true, ssh: true, stranger_is_client: false };
     lab.push(&policy(lab, stage));
+    client.forget_neighbours();
     table.section("the example policy: IPv4");
     table.line("client pings web", true, client.ping(&web.v4()));
     table.line("stranger pings web", false, stranger.ping(&web.v4()));
