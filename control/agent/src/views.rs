@@ -59,9 +59,10 @@ pub fn rules(switch: &Switch) -> Value {
 /// As `describe-network-interfaces`, with the port of each.
 pub fn interfaces(switch: &Switch) -> Value {
     with_policy(switch, "NetworkInterfaces", |p| {
+        let ports = p.ports_by_interface();
         let interface = |i: &policy::NetworkInterface| {
             let mut item = i.to_document();
-            item["Port"] = json!(p.port_of(&i.id));
+            item["Port"] = json!(ports.get(i.id.as_str()));
             item
         };
         p.interfaces.values().map(interface).collect()

@@ -91,7 +91,11 @@ pub fn self_check(
 }
 
 /// Packets at the edges of an interface's rules.
-fn edges(policy: &Validated, interface: &NetworkInterface, most: usize) -> Vec<(Direction, Packet)> {
+pub(crate) fn edges(
+    policy: &Validated,
+    interface: &NetworkInterface,
+    most: usize,
+) -> Vec<(Direction, Packet)> {
     let mut packets = Vec::new();
     for direction in [Direction::Inbound, Direction::Outbound] {
         let rules: Vec<_> = oracle::rules(policy, interface, direction).collect();

@@ -11,8 +11,10 @@ mod explain;
 mod export;
 mod model;
 pub mod oracle;
+mod plan;
 mod reader;
 mod report;
+mod rulebook;
 mod validate;
 
 pub use check::{Mismatch, self_check};
@@ -21,5 +23,7 @@ pub use document::{merge, parse};
 pub use edit::{Edited, edit};
 pub use explain::{EndExplanation, ExplainError, ExplainRequest, Explanation, NearestMiss, explain};
 pub use model::*;
+pub use plan::{Change, Group, ObjectChange, Plan, QuotaUse, RuleChange, VerdictChange, plan};
 pub use report::{Fault, Faults, MAX_FAULTS, Notice};
+pub use rulebook::Rulebook;
 pub use validate::{Context, validate};

@@ -1,6 +1,6 @@
 //! What a validated document says, in types: nothing here needs checking again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -362,6 +362,17 @@ impl Validated {
             _ => None,
         });
         std::iter::once(vpc).chain(peers)
+    }
+
+    /// The ports that serve interfaces, by interface.
+    pub fn ports_by_interface(&self) -> HashMap<&str, &str> {
+        self.bindings
+            .iter()
+            .filter_map(|binding| match binding {
+                Binding::Interface { interface, port } => Some((interface.as_str(), port.as_str())),
+                Binding::Uplink { .. } => None,
+            })
+            .collect()
     }
 
     /// The port that serves an interface.

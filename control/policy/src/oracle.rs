@@ -28,8 +28,19 @@ pub fn judge<'v>(
     direction: Direction,
     packet: &Packet,
 ) -> (Judgement, Vec<&'v Rule>) {
-    let permitting: Vec<&Rule> =
-        rules(policy, interface, direction).filter(|r| permits(policy, interface, r, packet)).collect();
+    judge_by(policy, interface, direction, packet, |peer| is_peer(policy, interface, peer, packet.remote))
+}
+
+/// The same, for those who know otherwise whom a peer names.
+pub(crate) fn judge_by<'v>(
+    policy: &'v Validated,
+    interface: &'v NetworkInterface,
+    direction: Direction,
+    packet: &Packet,
+    is_peer: impl Fn(&Peer) -> bool,
+) -> (Judgement, Vec<&'v Rule>) {
+    let permits = |rule: &&Rule| is_for(rule.service, packet) && is_peer(&rule.peer);
+    let permitting: Vec<&Rule> = rules(policy, interface, direction).filter(permits).collect();
     if permitting.is_empty() {
         return (Judgement::Denied, permitting);
     }
@@ -57,10 +68,6 @@ pub(crate) fn rules<'v>(
         Direction::Inbound => &g.inbound,
         Direction::Outbound => &g.outbound,
     })
-}
-
-fn permits(policy: &Validated, interface: &NetworkInterface, rule: &Rule, packet: &Packet) -> bool {
-    is_for(rule.service, packet) && is_peer(policy, interface, &rule.peer, packet.remote)
 }
 
 /// Whether a rule is for what the packet is for (S21 to S23, D2, D4).

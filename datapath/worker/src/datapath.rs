@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use dpdk::{Eal, Link, Mempool, PortInfo, PortStatistics, Xstat};
 use engine::conntrack::{Entry, TableConfig};
 use engine::ids::WorkerIndex;
@@ -16,14 +16,19 @@ use engine::time::Tick;
 use rcu::Publisher;
 
 use crate::clock::TickSource;
-use crate::mailbox::{Command, Mailbox};
+use crate::egress::Egress;
+use crate::mailbox::{Command, Filter, Mailbox};
+use crate::observer::{Attention, AttentionSwitch, Observer, Sightings, TapRequest};
 use crate::statistics::WorkerStatistics;
 use crate::wiring::wire;
-use crate::worker::{Egress, Worker};
+use crate::worker::Worker;
 use crate::{DatapathConfig, PortSpec};
 
 /// How long a worker may take to answer the control thread.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Messages of sightings that wait to be taken; about seven megabytes.
+const FEED: usize = 1024;
 
 /// The most workers.
 const MAX_WORKERS: usize = 64;
@@ -118,6 +123,9 @@ pub struct Datapath {
     published: VecDeque<(u64, u64)>,
     enforced: u64,
     stop: Arc<AtomicBool>,
+    attention: AttentionSwitch,
+    sightings: Receiver<Sightings>,
+    ticks: TickSource,
 }
 
 impl Datapath {
@@ -146,6 +154,8 @@ impl Datapath {
         let wires = wire(eal, pool, &ports, config)?;
         let stop = Arc::new(AtomicBool::new(false));
         let ticks = TickSource::new();
+        let attention = AttentionSwitch::new();
+        let (feed, sightings) = bounded(FEED);
         let mut datapath = Datapath {
             workers: Vec::with_capacity(count),
             views: Vec::new(),
@@ -154,6 +164,9 @@ impl Datapath {
             enforced,
             stop: stop.clone(),
             ports,
+            attention: attention.clone(),
+            sightings,
+            ticks,
         };
         let (report, reports) = bounded(count);
         for (index, (reader, wires)) in readers.into_iter().zip(wires).enumerate() {
@@ -168,8 +181,10 @@ impl Datapath {
             let (commands, received) = unbounded();
             let (eal, pool, report, stop) = (eal.clone(), pool.clone(), report.clone(), stop.clone());
             let (counters, statistics, idle) = (view.counters.clone(), view.statistics.clone(), config.idle);
+            let worker = WorkerIndex(index as u8);
+            let observer = Observer::new(worker, statistics.clone(), attention.clone(), feed.clone());
             let pipeline = PipelineConfig {
-                worker: WorkerIndex(index as u8),
+                worker,
                 workers: count as u8,
                 table,
                 seed: config.seed,
@@ -192,6 +207,7 @@ impl Datapath {
                     // On this thread, so that its memory is near its core.
                     pipeline: Pipeline::new(pipeline),
                     egress: Egress::new(pool, counters.clone(), statistics.clone(), ports, workers),
+                    observer,
                     mailbox: Mailbox::new(received),
                     snapshots: reader,
                     statistics,
@@ -298,19 +314,57 @@ impl Datapath {
         limit: usize,
         filter: impl Fn(&Entry) -> bool + Send + Sync + 'static,
     ) -> Vec<(WorkerIndex, Tick, Vec<Entry>)> {
-        let filter = Arc::new(filter);
+        let filter: Filter = Arc::new(filter);
+        let answers = self.ask(|reply| Command::Connections { limit, filter: filter.clone(), reply });
+        answers.into_iter().map(|(worker, (now, entries))| (worker, now, entries)).collect()
+    }
+
+    /// Has the workers forget the connections that the filter admits. Returns how
+    /// many each has forgotten; one that does not answer within five seconds is
+    /// left out, and goes on all the same.
+    pub fn forget_connections(
+        &self,
+        filter: impl Fn(&Entry) -> bool + Send + Sync + 'static,
+    ) -> Vec<(WorkerIndex, usize)> {
+        let filter: Filter = Arc::new(filter);
+        self.ask(|reply| Command::Forget { filter: filter.clone(), reply })
+    }
+
+    /// Asks all workers the same, and waits for their answers.
+    fn ask<R>(&self, command: impl Fn(Sender<R>) -> Command) -> Vec<(WorkerIndex, R)> {
         let ask = |worker: &Running| {
             let (reply, answer) = bounded(1);
-            let command = Command::Connections { limit, filter: filter.clone(), reply };
-            worker.commands.send(command).ok().map(|()| answer)
+            worker.commands.send(command(reply)).ok().map(|()| answer)
         };
         let answers: Vec<_> = self.workers.iter().map(ask).collect();
         let deadline = Instant::now() + ANSWER_TIMEOUT;
-        let collect = |(index, answer): (usize, Option<crossbeam_channel::Receiver<_>>)| {
-            let (now, entries) = answer?.recv_deadline(deadline).ok()?;
-            Some((WorkerIndex(index as u8), now, entries))
+        let collect = |(index, answer): (usize, Option<Receiver<R>>)| {
+            Some((WorkerIndex(index as u8), answer?.recv_deadline(deadline).ok()?))
         };
         answers.into_iter().enumerate().filter_map(collect).collect()
+    }
+
+    /// What the workers are to tell of to whoever takes [`Datapath::sightings`].
+    pub fn attend(&self, attention: Attention) {
+        self.attention.set(attention);
+    }
+
+    /// Where the workers tell of packets. Taken too late they are lost, and counted.
+    pub fn sightings(&self) -> Receiver<Sightings> {
+        self.sightings.clone()
+    }
+
+    /// Traces packets at every worker. At most [`MAX_TAPS`](crate::MAX_TAPS)
+    /// traces run at a time; one more ends at once.
+    pub fn trace(&self, request: impl Fn() -> TapRequest) {
+        for worker in &self.workers {
+            drop(worker.commands.send(Command::Tap(request())));
+        }
+    }
+
+    /// The workers' time.
+    pub fn now(&self) -> Tick {
+        self.ticks.at(dpdk::cycles())
     }
 
     /// Stops the workers and closes the ports. Packets under way are freed.

@@ -11,11 +11,14 @@ mod clock;
 mod config;
 mod datapath;
 mod egress;
+mod judging;
 mod mailbox;
+mod observer;
 mod statistics;
 mod wiring;
 mod worker;
 
 pub use config::{DatapathConfig, Idle, PortSpec};
 pub use datapath::{Datapath, NotEnforced, PortView, StartError, WorkerView};
+pub use observer::{Attention, MAX_TAPS, Sighting, Sightings, TapRequest, Traced};
 pub use statistics::{BURST_SIZES, WorkerStage, WorkerStatistics};

@@ -1,6 +1,9 @@
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
-use engine::conntrack::{Entry, Table};
+use engine::conntrack::Entry;
+use engine::pipeline::Pipeline;
 use engine::time::Tick;
+
+use crate::observer::{Observer, TapRequest};
 
 /// Groups of the connection table that one turn looks at for the control thread.
 const GROUPS_PER_TURN: usize = 64;
@@ -9,6 +12,10 @@ const GROUPS_PER_TURN: usize = 64;
 pub(crate) enum Command {
     /// Copies of up to `limit` connections that the filter admits.
     Connections { limit: usize, filter: Filter, reply: Sender<Connections> },
+    /// To forget the connections that the filter admits, and say how many those were.
+    Forget { filter: Filter, reply: Sender<usize> },
+    /// To trace packets.
+    Tap(TapRequest),
 }
 
 /// Which connections are wanted.
@@ -23,12 +30,16 @@ pub(crate) struct Mailbox {
     walk: Option<Walk>,
 }
 
+/// A walk through the table that goes on from turn to turn.
 struct Walk {
     cursor: usize,
-    limit: usize,
     filter: Filter,
-    found: Vec<Entry>,
-    reply: Sender<Connections>,
+    aim: Aim,
+}
+
+enum Aim {
+    List { limit: usize, found: Vec<Entry>, reply: Sender<Connections> },
+    Forget { forgotten: usize, reply: Sender<usize> },
 }
 
 impl Mailbox {
@@ -37,31 +48,50 @@ impl Mailbox {
     }
 
     /// One step of the command under way, or of the next one.
-    pub fn work(&mut self, table: &Table, now: Tick) {
-        let Some(mut walk) = self.walk.take().or_else(|| self.next()) else { return };
-        let Walk { cursor, filter, found, limit, .. } = &mut walk;
-        let next = table.scan(now, *cursor, GROUPS_PER_TURN, &mut |entry| {
-            if found.len() < *limit && filter(entry) {
-                found.push(*entry);
+    pub fn work(&mut self, pipeline: &mut Pipeline, observer: &mut Observer, now: Tick) {
+        observer.end_taps(now);
+        let Some(mut walk) = self.walk.take().or_else(|| self.next(observer)) else { return };
+        let Walk { cursor, filter, aim } = &mut walk;
+        let next = match aim {
+            Aim::List { limit, found, .. } => {
+                let visit = &mut |entry: &Entry| {
+                    if found.len() < *limit && filter(entry) {
+                        found.push(*entry);
+                    }
+                };
+                let next = pipeline.table().scan(now, *cursor, GROUPS_PER_TURN, visit);
+                next.filter(|_| found.len() < *limit)
             }
-        });
-        match next {
-            Some(cursor) if walk.found.len() < walk.limit => {
-                walk.cursor = cursor;
-                self.walk = Some(walk);
+            Aim::Forget { forgotten, .. } => {
+                let unwanted = &mut |entry: &Entry| {
+                    let unwanted = filter(entry);
+                    *forgotten += usize::from(unwanted);
+                    unwanted
+                };
+                pipeline.forget(now, *cursor, GROUPS_PER_TURN, unwanted)
             }
+        };
+        match (next, walk.aim) {
+            (Some(cursor), aim) => self.walk = Some(Walk { cursor, filter: walk.filter, aim }),
             // Whoever asked may have given up waiting.
-            _ => drop(walk.reply.send((now, walk.found))),
+            (None, Aim::List { found, reply, .. }) => drop(reply.send((now, found))),
+            (None, Aim::Forget { forgotten, reply }) => drop(reply.send(forgotten)),
         }
     }
 
-    fn next(&self) -> Option<Walk> {
-        match self.commands.try_recv() {
+    fn next(&self, observer: &mut Observer) -> Option<Walk> {
+        let (filter, aim) = match self.commands.try_recv() {
             Ok(Command::Connections { limit, filter, reply }) => {
-                Some(Walk { cursor: 0, limit, filter, found: Vec::new(), reply })
+                (filter, Aim::List { limit, found: Vec::new(), reply })
             }
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+            Ok(Command::Forget { filter, reply }) => (filter, Aim::Forget { forgotten: 0, reply }),
+            Ok(Command::Tap(request)) => {
+                observer.tap(request);
+                return None;
+            }
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => return None,
+        };
+        Some(Walk { cursor: 0, filter, aim })
     }
 
     /// Whether a command is under way.

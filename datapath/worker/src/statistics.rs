@@ -106,6 +106,12 @@ pub struct WorkerStatistics {
     pub connections_expired: Counter,
     /// Half-open connections given up for newcomers so far.
     pub connections_shed: Counter,
+    /// Connections that an operator has ended so far.
+    pub connections_killed: Counter,
+    /// Packets told of to those who watch.
+    pub sightings: Counter,
+    /// Packets not told of: above the allowance, or nobody took them in time.
+    pub sightings_lost: Counter,
     /// The generation it judges by.
     pub generation: Counter,
 }

@@ -8,7 +8,7 @@ mod keys;
 mod network_acls;
 mod networks;
 mod prefix_lists;
-mod quotas;
+pub(crate) mod quotas;
 mod references;
 pub(crate) mod rule_ids;
 mod settings;

@@ -26,7 +26,7 @@ pub(super) fn check(report: &mut Report, all: &Validated, places: &Places) {
 
 /// How many rules these are for IPv4 and for IPv6. A prefix list counts as many
 /// as it may have (D6), a group counts for both.
-fn weight(rules: &[Rule], all: &Validated) -> (usize, usize) {
+pub(crate) fn weight(rules: &[Rule], all: &Validated) -> (usize, usize) {
     rules.iter().fold((0, 0), |(v4, v6), rule| match &rule.peer {
         Peer::Cidr(IpNet::V4(_)) => (v4 + 1, v6),
         Peer::Cidr(IpNet::V6(_)) => (v4, v6 + 1),

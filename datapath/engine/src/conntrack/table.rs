@@ -96,6 +96,8 @@ pub struct TableStatistics {
     pub shed: u64,
     /// Newcomers refused.
     pub refused: u64,
+    /// Connections that an operator has ended.
+    pub killed: u64,
 }
 
 /// The connections of one worker.
@@ -542,6 +544,29 @@ impl Table {
                 let entry = self.entry(Slot::new(group, lane));
                 if !entry.is_expired(now) {
                     visit(entry);
+                }
+            }
+        }
+        (end < self.groups.len()).then_some(end)
+    }
+
+    /// Forgets the living connections that `unwanted` names, of `groups` groups
+    /// from `cursor` on, as [`Table::scan`] goes through them.
+    pub fn forget(
+        &mut self,
+        now: Tick,
+        cursor: usize,
+        groups: usize,
+        unwanted: &mut dyn FnMut(&Entry) -> bool,
+    ) -> Option<usize> {
+        let end = cursor.saturating_add(groups).min(self.groups.len());
+        for group in cursor..end {
+            for lane in self.taken(group) {
+                let slot = Slot::new(group, lane);
+                let entry = self.entry(slot);
+                if !entry.is_expired(now) && unwanted(entry) {
+                    self.remove(slot);
+                    self.statistics.killed += 1;
                 }
             }
         }

@@ -97,7 +97,7 @@ impl<'a> Turn<'_, 'a> {
         match outcome {
             Some(outcome) => {
                 self.engine.counters.pass(passed.class, link.sender_id(), link.bytes);
-                self.out.set(link.index, outcome);
+                self.out.pass(link.index, outcome, passed.class);
             }
             None => self.refuse(link, Refused(DropReason::NoDestination, link.sender_id())),
         }

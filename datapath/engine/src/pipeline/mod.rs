@@ -17,6 +17,7 @@ mod exempt;
 mod flood;
 mod forward;
 mod fragments;
+mod observe;
 mod outcome;
 mod parse;
 mod plain;
@@ -27,7 +28,8 @@ mod track;
 
 pub use budget::{EXEMPT_PER_SECOND, RELATED_PER_SECOND, UPLINK_EXEMPT_PER_SECOND};
 pub use counters::{Counter, Counters, Drops, InterfaceCounters, PassClass};
-pub use outcome::{Outcome, Outcomes};
+pub use observe::{KnownConnection, Observation};
+pub use outcome::{Fate, Outcome, Outcomes};
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -35,7 +37,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use crate::addr::{Addr, MacAddr};
-use crate::conntrack::{Table, TableConfig};
+use crate::conntrack::{Entry, Table, TableConfig};
 use crate::flow::{FlowHash, FlowHasher, FlowKey, Side};
 use crate::forward::Interface;
 use crate::fragment::{FragmentOf, Fragments, WaitingSlot};
@@ -272,6 +274,18 @@ impl Pipeline {
             }
             self.told_to = if slot + 1 == self.told.len() { 0 } else { slot + 1 };
         }
+    }
+
+    /// Forgets the living connections that `unwanted` names, of `groups` groups
+    /// of the table from `cursor` on; the cursor to go on with, `None` after the last.
+    pub fn forget(
+        &mut self,
+        now: Tick,
+        cursor: usize,
+        groups: usize,
+        unwanted: &mut dyn FnMut(&Entry) -> bool,
+    ) -> Option<usize> {
+        self.table.forget(now, cursor, groups, unwanted)
     }
 
     /// Fragments that wait for their first.

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use super::BURST;
+use super::{BURST, PassClass};
 use crate::forward::Delivery;
 use crate::fragment::{FragmentOf, WaitingSlot};
 use crate::ids::WorkerIndex;
@@ -31,6 +31,19 @@ pub enum Outcome {
 
 const _: () = assert!(size_of::<Outcome>() <= 16);
 
+/// What became of a packet, in a word: for those who watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It left, and why it might.
+    Passed(PassClass),
+    /// It did not, and why.
+    Dropped(DropReason),
+    /// Another worker judges it.
+    HandedOver(WorkerIndex),
+    /// It waits for the first fragment of its packet.
+    Waits,
+}
+
 /// What becomes of each packet of a burst; reused from burst to burst so that
 /// nothing is allocated once it has grown.
 #[derive(Debug)]
@@ -38,6 +51,11 @@ pub struct Outcomes {
     list: [Outcome; BURST],
     /// Packets of the burst whose place in `list` is filled, a bit for each.
     settled: u32,
+    /// Packets whose class is in `classes`; what else passed did so by state.
+    classed: u32,
+    /// Packets that rules let pass: one more bit for each.
+    permitted: u32,
+    classes: [PassClass; BURST],
     deliveries: Vec<Delivery>,
 }
 
@@ -53,7 +71,9 @@ impl Outcomes {
     /// Empty; with room for the copies of a usual flood.
     pub fn new() -> Outcomes {
         let list = [const { Outcome::Drop(DropReason::NoPolicy) }; BURST];
-        Outcomes { list, settled: 0, deliveries: Vec::with_capacity(1024) }
+        let classes = [PassClass::Established; BURST];
+        let deliveries = Vec::with_capacity(1024);
+        Outcomes { list, settled: 0, classed: 0, permitted: 0, classes, deliveries }
     }
 
     /// What becomes of packet `index` of the burst.
@@ -64,6 +84,29 @@ impl Outcomes {
     pub fn get(&self, index: usize) -> &Outcome {
         assert!(self.is_settled(index), "every packet of the burst has an outcome");
         &self.list[index]
+    }
+
+    /// What became of packet `index`, in a word.
+    ///
+    /// # Panics
+    /// If the burst was shorter.
+    pub fn fate(&self, index: usize) -> Fate {
+        match self.get(index) {
+            Outcome::Drop(reason) => Fate::Dropped(*reason),
+            Outcome::HandOver { to, .. } => Fate::HandedOver(*to),
+            Outcome::Wait(_) => Fate::Waits,
+            Outcome::Send(_) | Outcome::Flood(_) if self.classed >> index & 1 == 1 => {
+                Fate::Passed(self.classes[index])
+            }
+            Outcome::Send(_) | Outcome::Flood(_) => Fate::Passed(PassClass::Established),
+        }
+    }
+
+    /// The packets that rules let pass, a bit for each: those that opened a
+    /// connection, and those that are judged by rules each time.
+    #[inline]
+    pub fn permitted(&self) -> u32 {
+        self.permitted
     }
 
     /// Where the copies of all flooded packets go.
@@ -78,7 +121,7 @@ impl Outcomes {
     }
 
     pub(super) fn clear(&mut self) {
-        self.settled = 0;
+        (self.settled, self.classed, self.permitted) = (0, 0, 0);
         self.deliveries.clear();
     }
 
@@ -86,6 +129,18 @@ impl Outcomes {
     pub(super) fn set(&mut self, index: usize, outcome: Outcome) {
         self.list[index] = outcome;
         self.settled |= 1 << index;
+    }
+
+    /// Settles a packet that passes otherwise than by its connection alone.
+    #[inline]
+    pub(super) fn pass(&mut self, index: usize, outcome: Outcome, class: PassClass) {
+        self.set(index, outcome);
+        let bit = 1 << index;
+        self.classed |= bit;
+        self.classes[index] = class;
+        if matches!(class, PassClass::NewTracked | PassClass::Untracked) {
+            self.permitted |= bit;
+        }
     }
 
     /// Whether it is known already what becomes of this packet.

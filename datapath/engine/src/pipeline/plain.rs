@@ -230,7 +230,7 @@ impl<'a> Turn<'_, 'a> {
                 engine.counters.pass(PassClass::Untracked, from.id, glance.bytes);
                 engine.counters.delivered(receiver.id, glance.bytes);
                 let delivery = Delivery { port, vlan: VlanEdit::Keep, receiver: receiver.id };
-                out.set(glance.index.into(), Outcome::Send(delivery));
+                out.pass(glance.index.into(), Outcome::Send(delivery), PassClass::Untracked);
                 return true;
             }
             (Judgement::Untracked, Judgement::Denied) => (DropReason::InboundDenied, receiver.id),

@@ -289,6 +289,8 @@ enum Step {
     Remove(u32),
     Sweep(usize),
     Wait(u32),
+    /// Forgets each seventh.
+    Forget(u32),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -298,6 +300,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (0u32..200).prop_map(Step::Lookup),
         2 => (0u32..200).prop_map(Step::Remove),
         1 => (0usize..5).prop_map(Step::Sweep),
+        1 => (0u32..7).prop_map(Step::Forget),
         1 => (0u32..40).prop_map(Step::Wait),
     ];
     proptest::collection::vec(step, 1..600)
@@ -344,6 +347,21 @@ proptest! {
                         table.remove(slot);
                         model.remove(&n);
                     }
+                }
+                Step::Forget(of) => {
+                    let unwanted: Vec<FlowKey> = (0..200).filter(|n| n % 7 == of).map(key).collect();
+                    let before = table.statistics().killed;
+                    let mut asked = 0;
+                    table.forget(now, 0, usize::MAX, &mut |entry| {
+                        asked += 1;
+                        unwanted.contains(entry.key())
+                    });
+                    let living = model.iter().filter(|(_, m)| m.0 > now);
+                    let (gone, kept): (Vec<u32>, Vec<u32>) =
+                        living.map(|(n, _)| *n).partition(|n| n % 7 == of);
+                    prop_assert_eq!(asked, gone.len() + kept.len());
+                    prop_assert_eq!(table.statistics().killed - before, gone.len() as u64);
+                    model.retain(|n, m| m.0 <= now || n % 7 != of);
                 }
                 Step::Sweep(groups) => {
                     table.sweep(now, groups);
