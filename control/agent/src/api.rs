@@ -18,28 +18,27 @@ use tokio::sync::Semaphore;
 use crate::error::ApiError;
 use crate::push::{Change, PushError, PushOptions, Pushed};
 use crate::switch::{Handle, Switch};
-use crate::{metrics, views};
+use crate::{capture, counters, flows, metrics, plan, trace, views};
 
 /// The largest document.
-const MAX_DOCUMENT: usize = 64 << 20;
+pub(crate) const MAX_DOCUMENT: usize = 64 << 20;
 
 /// Documents that are held at a time, and so what they may take of memory.
 const MAX_DOCUMENTS: usize = 4;
 
 /// The largest question.
-const MAX_QUESTION: usize = 64 << 10;
+pub(crate) const MAX_QUESTION: usize = 64 << 10;
 
 /// How long a body may take to arrive, and to wait for a place.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The most connections that one answer lists.
-const MAX_FLOWS: usize = 100_000;
-
 /// What every route has at hand.
 #[derive(Clone)]
 pub struct Api {
-    handle: Handle,
-    documents: Arc<Semaphore>,
+    pub(crate) handle: Handle,
+    pub(crate) documents: Arc<Semaphore>,
+    /// Traces that may begin.
+    pub(crate) traces: Arc<Semaphore>,
     /// Who is at the other end of the socket.
     uid: Option<u32>,
 }
@@ -47,7 +46,8 @@ pub struct Api {
 impl Api {
     /// For all connections of a listener.
     pub fn new(handle: Handle) -> Api {
-        Api { handle, documents: Arc::new(Semaphore::new(MAX_DOCUMENTS)), uid: None }
+        let places = |n| Arc::new(Semaphore::new(n));
+        Api { handle, documents: places(MAX_DOCUMENTS), traces: places(worker::MAX_TAPS), uid: None }
     }
 
     /// All routes, for a peer of the socket.
@@ -65,8 +65,12 @@ impl Api {
             .route("/v1/ports", view(views::ports))
             .route("/v1/workers", view(views::workers))
             .route("/v1/drops", view(views::drops))
-            .route("/v1/flows", get(flows))
+            .route("/v1/counters", view(counters::counters))
             .route("/v1/explain", post(explain))
+            .merge(capture::routes())
+            .merge(flows::routes())
+            .merge(plan::routes())
+            .merge(trace::routes())
             .merge(metrics_routes());
         with_fallbacks(routes).with_state(Api { uid: Some(uid), ..self })
     }
@@ -179,7 +183,7 @@ async fn change(
     Ok(pushed.await??)
 }
 
-fn etag(generation: u64) -> String {
+pub(crate) fn etag(generation: u64) -> String {
     format!("\"{generation}\"")
 }
 
@@ -197,7 +201,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     Ok(Some(number))
 }
 
-async fn in_time<T>(read: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+pub(crate) async fn in_time<T>(read: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
     tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or_else(|_| {
         let message = "the body did not arrive in time";
         Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "RequestExpired", message))
@@ -205,7 +209,7 @@ async fn in_time<T>(read: impl Future<Output = Result<T, ApiError>>) -> Result<T
 }
 
 /// A body of bounded size. One that says it is larger is not read at all.
-async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+pub(crate) async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let too_large = || {
         let message = format!("{limit} bytes are the most that is taken here");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestLimitExceeded", message)
@@ -239,31 +243,6 @@ async fn policy(State(api): State<Api>) -> Result<Response, ApiError> {
         ApiError::new(StatusCode::NOT_FOUND, "NoPolicy", "there is no policy yet: the switch is closed")
     })?;
     Ok(([(header::ETAG, etag(generation))], Json(policy.to_document())).into_response())
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct FlowQuery {
-    limit: Option<usize>,
-    interface: Option<String>,
-    protocol: Option<u8>,
-}
-
-async fn flows(
-    State(api): State<Api>,
-    query: Result<Query<FlowQuery>, QueryRejection>,
-) -> Result<Response, ApiError> {
-    let Query(query) = query?;
-    let limit = query.limit.unwrap_or(1000);
-    if limit > MAX_FLOWS {
-        let message = format!("limit: expected {MAX_FLOWS} at most");
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, "InvalidParameterValue", message));
-    }
-    let filter = views::FlowFilter { limit, interface: query.interface, protocol: query.protocol };
-    let flows = api.handle.run(move |switch| views::flows(switch, &filter)).await?.map_err(|message| {
-        ApiError::new(StatusCode::BAD_REQUEST, "InvalidNetworkInterfaceID.NotFound", message)
-    })?;
-    Ok(Json(flows).into_response())
 }
 
 async fn explain(State(api): State<Api>, body: Body) -> Result<Response, ApiError> {

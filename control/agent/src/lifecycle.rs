@@ -13,7 +13,9 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use worker::{Datapath, DatapathConfig, PortSpec};
 
+use crate::accounts::{Accounts, Names};
 use crate::config::Config;
+use crate::flow_log::FlowLog;
 use crate::metrics::PushMetrics;
 use crate::server::{self, Listeners};
 use crate::socket::ApiSocket;
@@ -64,10 +66,22 @@ pub fn run(config: Config) -> Result<()> {
         datapath_config.cores,
         names.join(", ")
     );
+    let (flow_log, writer) = config.flow_log.clone().map(FlowLog::begin).transpose()?.unzip();
+    let (accounts, keeper) = Accounts::keep(&datapath, flow_log)?;
+    if let Some(current) = &current {
+        let names = Names { interfaces: compiler.interface_names(), vpcs: compiler.vpc_names() };
+        accounts.published(current.generation, current.policy.clone(), names);
+    }
     let metrics = Arc::new(PushMetrics::new());
     let enforce_timeout = config.enforce_timeout;
-    let switch = Switch { datapath, compiler, store, ports: names, current, enforce_timeout, metrics, pool };
-    serve(runtime, signals, Listeners { socket, metrics: metrics_listener }, switch)
+    let switch =
+        Switch { datapath, compiler, store, ports: names, current, enforce_timeout, metrics, accounts, pool };
+    let served = serve(runtime, signals, Listeners { socket, metrics: metrics_listener }, switch);
+    // They end behind the workers, when all is written.
+    for thread in [Some(keeper), writer].into_iter().flatten() {
+        drop(thread.join());
+    }
+    served
 }
 
 /// What the operator stops the daemon with.

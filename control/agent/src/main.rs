@@ -4,16 +4,24 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod accounts;
 mod api;
+mod capture;
 mod config;
+mod counters;
 mod error;
+mod flow_log;
+mod flows;
 mod lifecycle;
 mod metrics;
+mod plan;
 mod push;
 mod server;
+mod sight;
 mod socket;
 mod store;
 mod switch;
+mod trace;
 mod views;
 
 use std::io::IsTerminal;

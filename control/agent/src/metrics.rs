@@ -1,6 +1,7 @@
 //! Prometheus metrics. Workers count on their own; what they have counted is
 //! read when it is scraped, so that a scrape costs the packet path nothing.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use engine::pipeline::{InterfaceCounters, PassClass};
@@ -128,6 +129,7 @@ pub fn render(switch: &Switch) -> prometheus::Result<String> {
     workers(&page, switch)?;
     interfaces(&page, switch)?;
     ports(&page, switch)?;
+    accounts(&page, switch)?;
     let mut text = Vec::new();
     TextEncoder::new().encode(&page.0.gather(), &mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
@@ -171,7 +173,7 @@ fn workers(page: &Page, switch: &Switch) -> prometheus::Result<()> {
         ["worker"],
         each(|w| w.capacity as u64),
     )?;
-    let counters: [(&str, &str, OfWorker); 9] = [
+    let counters: [(&str, &str, OfWorker); 12] = [
         ("sgswitch_connections_inserted_total", "Connections that were opened.", |w| {
             w.statistics.connections_inserted.get()
         }),
@@ -181,6 +183,19 @@ fn workers(page: &Page, switch: &Switch) -> prometheus::Result<()> {
         ("sgswitch_connections_shed_total", "Half-open connections given up for newcomers.", |w| {
             w.statistics.connections_shed.get()
         }),
+        ("sgswitch_connections_killed_total", "Connections that an operator has ended.", |w| {
+            w.statistics.connections_killed.get()
+        }),
+        (
+            "sgswitch_sightings_total",
+            "Packets told of for the accounts of rules and flows.",
+            |w| w.statistics.sightings.get(),
+        ),
+        (
+            "sgswitch_sightings_lost_total",
+            "Packets that the accounts missed: too many at once.",
+            |w| w.statistics.sightings_lost.get(),
+        ),
         ("sgswitch_received_packets_total", "Packets received from ports.", |w| w.statistics.received.get()),
         ("sgswitch_transmitted_packets_total", "Packets that ports took.", |w| {
             w.statistics.transmitted.get()
@@ -343,4 +358,31 @@ fn ports(page: &Page, switch: &Switch) -> prometheus::Result<()> {
         errors,
     )?;
     page.gauges("sgswitch_port_up", "Whether the port has a link.", ["port"], up)
+}
+
+fn accounts(page: &Page, switch: &Switch) -> prometheus::Result<()> {
+    let counters = switch.accounts.counters();
+    page.counters(
+        "sgswitch_unattributed_packets_total",
+        "Packets that rules let pass and that the accounts count at no rule: of a forgotten generation.",
+        [],
+        [([], counters.unattributed.load(Relaxed))],
+    )?;
+    page.counters(
+        "sgswitch_untracked_flows_refused_total",
+        "Packets of untracked flows that the list of those had no room for.",
+        [],
+        [([], counters.untracked_refused.load(Relaxed))],
+    )?;
+    let log = switch.accounts.flow_log(|log| {
+        (log.counters().written.load(Relaxed), log.counters().lost.load(Relaxed))
+    });
+    let (written, lost) = log.unwrap_or_default();
+    page.counters("sgswitch_flow_log_lines_total", "Lines of flow logs written.", [], [([], written)])?;
+    page.counters(
+        "sgswitch_flow_log_lost_total",
+        "Lines of flow logs lost: a sink did not take them, or there were too many.",
+        [],
+        [([], lost)],
+    )
 }

@@ -86,6 +86,21 @@ pub struct PushOptions {
 }
 
 impl Switch {
+    /// Takes a document as far as a push would before anything changes: validated,
+    /// compiled and checked.
+    pub fn prepare(&mut self, document: &[u8], partial: bool) -> Result<(Validated, Vec<Notice>), PushError> {
+        let document = parse("the document", document).and_then(merge).map_err(PushError::Invalid)?;
+        let (policy, notices) =
+            validate(&document, &self.context(partial)).map_err(PushError::Invalid)?;
+        let generation = self.generation() + 1;
+        let snapshot =
+            self.compiler.compile(&policy, generation, &self.ports).map_err(PushError::Invalid)?;
+        let checked = self_check(&policy, &self.compiler, &snapshot, SELF_CHECK_SAMPLES);
+        self.compiler.discard();
+        checked.map_err(|mismatch| PushError::SelfCheck(mismatch.to_string()))?;
+        Ok((policy, notices))
+    }
+
     /// Puts a change into force.
     pub fn push(&mut self, change: Change<'_>, options: PushOptions) -> Result<Pushed, PushError> {
         let metrics = self.metrics.clone();
@@ -145,12 +160,15 @@ impl Switch {
             self.compiler.discard();
             return Err(error);
         }
+        let policy = Arc::new(policy);
+        // First, so that the accounts know what workers will speak of.
+        self.accounts.published(generation, policy.clone(), self.names());
         metrics.time(Step::Publish, || self.datapath.publish(snapshot.clone()));
         let published_us = start.elapsed().as_micros() as u64;
         // Of a single change, what the rest of the policy is noticed for is known already.
         let mut pushed = pushed(&policy, generation, meant.unwrap_or(notices), answer);
         pushed.published_us = published_us;
-        self.current = Some(Current { generation, policy: Arc::new(policy), snapshot });
+        self.current = Some(Current { generation, policy, snapshot });
         if !options.no_wait {
             metrics
                 .time(Step::Enforce, || self.datapath.wait_enforced(self.enforce_timeout))

@@ -10,6 +10,7 @@ use policy::{Compiler, Context, ExplainError, ExplainRequest, Explanation, Valid
 use tokio::sync::{mpsc, oneshot};
 use worker::Datapath;
 
+use crate::accounts::{Accounts, Names};
 use crate::metrics::PushMetrics;
 use crate::store::Store;
 
@@ -33,6 +34,7 @@ pub struct Switch {
     pub current: Option<Current>,
     pub enforce_timeout: Duration,
     pub metrics: Arc<PushMetrics>,
+    pub accounts: Accounts,
     /// Mbufs of the pool, and how to see how many are out.
     pub pool: dpdk::Mempool,
 }
@@ -41,6 +43,11 @@ impl Switch {
     /// The generation in force; 0 for none.
     pub fn generation(&self) -> u64 {
         self.current.as_ref().map_or(0, |c| c.generation)
+    }
+
+    /// The names behind the numbers that workers speak in.
+    pub fn names(&self) -> Names {
+        Names { interfaces: self.compiler.interface_names(), vpcs: self.compiler.vpc_names() }
     }
 
     /// What a document is validated against.

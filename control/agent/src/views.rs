@@ -1,10 +1,7 @@
 //! What `show` shows, as JSON: groups, rules and interfaces in AWS's shapes.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
-use engine::conntrack::Entry;
-use engine::flow::Side;
 use engine::ids::InterfaceId;
 use engine::pipeline::PassClass;
 use engine::verdict::DropReason;
@@ -207,61 +204,4 @@ pub fn drops(switch: &Switch) -> Value {
         switch.compiler.interface_names().into_iter().filter_map(of_interface).collect();
     interfaces.sort_by_key(|i| i["NetworkInterfaceId"].to_string());
     json!({ "Drops": total, "NetworkInterfaces": interfaces })
-}
-
-/// Which connections are to be listed.
-pub struct FlowFilter {
-    /// At most so many.
-    pub limit: usize,
-    /// Of this interface.
-    pub interface: Option<String>,
-    /// Of this protocol.
-    pub protocol: Option<u8>,
-}
-
-/// Connections of all workers.
-pub fn flows(switch: &mut Switch, filter: &FlowFilter) -> Result<Value, String> {
-    let id = match &filter.interface {
-        None => None,
-        Some(name) => {
-            let missing = || format!("The networkInterface ID '{name}' does not exist");
-            Some(switch.compiler.interface_id(name).ok_or_else(missing)?)
-        }
-    };
-    let protocol = filter.protocol;
-    let wanted = move |entry: &Entry| {
-        protocol.is_none_or(|p| p == entry.key().protocol())
-            && id.is_none_or(|id| Side::BOTH.iter().any(|side| entry.end(*side) == id))
-    };
-    let interfaces = switch.compiler.interface_names();
-    let vpcs = switch.compiler.vpc_names();
-    let answers = switch.datapath.connections(filter.limit, wanted);
-    let complete = answers.len() == switch.datapath.workers().len();
-    let mut flows = Vec::new();
-    for (worker, now, entries) in answers {
-        for entry in entries {
-            let end = |side: Side| {
-                let (address, port) = entry.key().endpoint(side);
-                json!({
-                    "Address": IpAddr::from(address).to_string(),
-                    "Port": port,
-                    "NetworkInterfaceId": interfaces.get(&entry.end(side)),
-                    "Tracked": entry.is_tracked(side),
-                })
-            };
-            let ticks = entry.deadline().0.saturating_sub(now.0);
-            flows.push(json!({
-                "Worker": worker.0,
-                "VpcId": vpcs.get(&entry.key().vpc()),
-                "Protocol": entry.key().protocol(),
-                "State": entry.state().label(),
-                "Originator": end(entry.originator()),
-                "Responder": end(entry.originator().other()),
-                "ExpiresInSeconds": ticks / engine::time::TICKS_PER_SECOND,
-            }));
-        }
-    }
-    let truncated = flows.len() > filter.limit;
-    flows.truncate(filter.limit);
-    Ok(json!({ "Flows": flows, "Truncated": truncated, "Complete": complete }))
 }

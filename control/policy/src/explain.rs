@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::ask;
 use crate::compile::Compiler;
-use crate::model::{NetworkInterface, Rule, RuleService, Validated};
+use crate::model::{ExemptService, NetworkInterface, Rule, RuleService, Validated};
 use crate::oracle::{self, Packet};
 
 /// A packet to explain: the first of its flow.
@@ -154,18 +154,12 @@ pub fn explain(
         _ => 0,
     };
     let source_port = request.source_port.unwrap_or(49_152);
-    let packet = |remote| Packet { remote, protocol, port, source_port };
-    let mut ends = Vec::new();
-    let asked = [(from.interface, Direction::Outbound, dst), (to.interface, Direction::Inbound, src)];
-    for (interface, direction, remote) in asked {
-        let Some(interface) = interface.filter(|i| policy.port_of(&i.id).is_some()) else { continue };
-        let mut end = explain_end(policy, compiler, snapshot, interface, direction, &packet(remote))?;
-        let subnet = |end: &End<'_>| end.interface.and_then(|i| i.subnet.clone());
-        if subnet(&from).is_none() || subnet(&from) != subnet(&to) {
-            end.network_acl = refusing_acl(policy, compiler, snapshot, interface, direction, &packet(remote));
-        }
-        ends.push(end);
+    let between = Between { src, dst, protocol, port, source_port };
+    if let Some(why) = exempt(policy, &between, [from.interface, to.interface]) {
+        let summary = format!("allowed, exempt: {why}; groups do not filter it");
+        return Ok(Explanation { allowed: true, summary, ends: vec![] });
     }
+    let ends = explain_ends(policy, compiler, snapshot, [from.interface, to.interface], &between)?;
     let refused = ends.iter().find(|e| e.verdict == "denied" || e.network_acl.is_some());
     let tracked = ends.iter().any(|e| e.verdict == "tracked");
     let summary = match refused {
@@ -181,6 +175,73 @@ pub fn explain(
     };
     let allowed = refused.is_none() && !ends.is_empty();
     Ok(Explanation { allowed, summary, ends })
+}
+
+/// A packet, and whom it is between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Between {
+    /// The sender.
+    pub src: IpAddr,
+    /// The receiver.
+    pub dst: IpAddr,
+    /// Protocol number.
+    pub protocol: u8,
+    /// Destination port; of ICMP, type times 256 plus code.
+    pub port: u16,
+    /// Source port.
+    pub source_port: u16,
+}
+
+/// How the rules of both ends judge a packet for which neither has state: the
+/// sender's, then the receiver's, of those that are plugged in here.
+///
+/// # Errors
+/// [`ExplainError::Mismatch`] if tables and rules differ.
+pub fn explain_ends(
+    policy: &Validated,
+    compiler: &Compiler,
+    snapshot: &Snapshot,
+    interfaces: [Option<&NetworkInterface>; 2],
+    packet: &Between,
+) -> Result<Vec<EndExplanation>, ExplainError> {
+    let &Between { src, dst, protocol, port, source_port } = packet;
+    let subnets = interfaces.map(|interface| interface.and_then(|i| i.subnet.as_ref()));
+    let crosses = subnets[0].is_none() || subnets[0] != subnets[1];
+    let mut ends = Vec::new();
+    let asked = interfaces.into_iter().zip([(Direction::Outbound, dst), (Direction::Inbound, src)]);
+    for (interface, (direction, remote)) in asked {
+        let Some(interface) = interface.filter(|i| policy.port_of(&i.id).is_some()) else { continue };
+        let packet = Packet { remote, protocol, port, source_port };
+        let mut end = explain_end(policy, compiler, snapshot, interface, direction, &packet)?;
+        if crosses {
+            end.network_acl = refusing_acl(policy, compiler, snapshot, interface, direction, &packet);
+        }
+        ends.push(end);
+    }
+    Ok(ends)
+}
+
+/// Why groups do not filter a packet at all (D22), if they do not: DHCP of a
+/// client here, and what an operator has exempted, both beyond the uplinks.
+fn exempt(
+    policy: &Validated,
+    packet: &Between,
+    interfaces: [Option<&NetworkInterface>; 2],
+) -> Option<&'static str> {
+    let [sends, receives] = interfaces.map(|i| i.is_some_and(|i| policy.port_of(&i.id).is_some()));
+    if sends == receives {
+        return None;
+    }
+    let (client, server) = if packet.src.is_ipv4() { (68, 67) } else { (546, 547) };
+    let wanted = if sends { (client, server) } else { (server, client) };
+    if packet.protocol == 17 && (packet.source_port, packet.port) == wanted {
+        return Some("it is DHCP of a client here");
+    }
+    let (address, port) = if sends { (packet.dst, packet.port) } else { (packet.src, packet.source_port) };
+    let is_it = |service: &ExemptService| {
+        (service.address, service.protocol, service.port) == (address, packet.protocol, port)
+    };
+    policy.settings.exempt_services.iter().any(is_it).then_some("the settings exempt this service")
 }
 
 fn protocol(text: &str) -> Result<u8, ExplainError> {

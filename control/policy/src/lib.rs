@@ -21,7 +21,9 @@ pub use check::{Mismatch, self_check};
 pub use compile::Compiler;
 pub use document::{merge, parse};
 pub use edit::{Edited, edit};
-pub use explain::{EndExplanation, ExplainError, ExplainRequest, Explanation, NearestMiss, explain};
+pub use explain::{
+    Between, EndExplanation, ExplainError, ExplainRequest, Explanation, NearestMiss, explain, explain_ends,
+};
 pub use model::*;
 pub use plan::{Change, Group, ObjectChange, Plan, QuotaUse, RuleChange, VerdictChange, plan};
 pub use report::{Fault, Faults, MAX_FAULTS, Notice};

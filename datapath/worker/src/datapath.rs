@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use dpdk::{Eal, Link, Mempool, PortInfo, PortStatistics, Xstat};
 use engine::conntrack::{Entry, TableConfig};
 use engine::ids::WorkerIndex;
@@ -17,8 +17,8 @@ use rcu::Publisher;
 
 use crate::clock::TickSource;
 use crate::egress::Egress;
-use crate::mailbox::{Command, Filter, Mailbox};
-use crate::observer::{Attention, AttentionSwitch, Observer, Sightings, TapRequest};
+use crate::mailbox::{Command, Connections, Filter, Mailbox};
+use crate::observer::{AttentionSwitch, Observer, Sightings, TapRequest};
 use crate::statistics::WorkerStatistics;
 use crate::wiring::wire;
 use crate::worker::Worker;
@@ -315,8 +315,30 @@ impl Datapath {
         filter: impl Fn(&Entry) -> bool + Send + Sync + 'static,
     ) -> Vec<(WorkerIndex, Tick, Vec<Entry>)> {
         let filter: Filter = Arc::new(filter);
-        let answers = self.ask(|reply| Command::Connections { limit, filter: filter.clone(), reply });
-        answers.into_iter().map(|(worker, (now, entries))| (worker, now, entries)).collect()
+        let ask = |worker: &Running| {
+            let (reply, pieces) = unbounded();
+            let command = Command::Connections { limit, filter: filter.clone(), reply };
+            worker.commands.send(command).ok().map(|()| pieces)
+        };
+        let answers: Vec<_> = self.workers.iter().map(ask).collect();
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let collect = |(index, pieces): (usize, Option<Receiver<Connections>>)| {
+            let pieces = pieces?;
+            let (mut now, mut entries) = (self.now(), Vec::new());
+            loop {
+                match pieces.recv_deadline(deadline) {
+                    Ok((then, piece)) => {
+                        now = then;
+                        entries.extend(piece);
+                    }
+                    Err(RecvTimeoutError::Disconnected) => {
+                        break Some((WorkerIndex(index as u8), now, entries));
+                    }
+                    Err(RecvTimeoutError::Timeout) => break None,
+                }
+            }
+        };
+        answers.into_iter().enumerate().filter_map(collect).collect()
     }
 
     /// Has the workers forget the connections that the filter admits. Returns how
@@ -345,8 +367,8 @@ impl Datapath {
     }
 
     /// What the workers are to tell of to whoever takes [`Datapath::sightings`].
-    pub fn attend(&self, attention: Attention) {
-        self.attention.set(attention);
+    pub fn attention(&self) -> &AttentionSwitch {
+        &self.attention
     }
 
     /// Where the workers tell of packets. Taken too late they are lost, and counted.

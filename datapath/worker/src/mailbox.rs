@@ -10,7 +10,7 @@ const GROUPS_PER_TURN: usize = 64;
 
 /// What the control thread asks of a worker.
 pub(crate) enum Command {
-    /// Copies of up to `limit` connections that the filter admits.
+    /// Copies of up to `limit` connections that the filter admits, in pieces.
     Connections { limit: usize, filter: Filter, reply: Sender<Connections> },
     /// To forget the connections that the filter admits, and say how many those were.
     Forget { filter: Filter, reply: Sender<usize> },
@@ -21,7 +21,7 @@ pub(crate) enum Command {
 /// Which connections are wanted.
 pub(crate) type Filter = std::sync::Arc<dyn Fn(&Entry) -> bool + Send + Sync>;
 
-/// A worker's answer: the connections, and when it was.
+/// A piece of a worker's answer: connections, and when it was.
 pub(crate) type Connections = (Tick, Vec<Entry>);
 
 /// The worker's end: commands are worked off a little in each turn.
@@ -38,7 +38,7 @@ struct Walk {
 }
 
 enum Aim {
-    List { limit: usize, found: Vec<Entry>, reply: Sender<Connections> },
+    List { left: usize, reply: Sender<Connections> },
     Forget { forgotten: usize, reply: Sender<usize> },
 }
 
@@ -53,14 +53,19 @@ impl Mailbox {
         let Some(mut walk) = self.walk.take().or_else(|| self.next(observer)) else { return };
         let Walk { cursor, filter, aim } = &mut walk;
         let next = match aim {
-            Aim::List { limit, found, .. } => {
+            Aim::List { left, reply } => {
+                // Sent piece by piece: one large list would have to grow here.
+                let mut found = Vec::new();
                 let visit = &mut |entry: &Entry| {
-                    if found.len() < *limit && filter(entry) {
+                    if found.len() < *left && filter(entry) {
                         found.push(*entry);
                     }
                 };
                 let next = pipeline.table().scan(now, *cursor, GROUPS_PER_TURN, visit);
-                next.filter(|_| found.len() < *limit)
+                *left -= found.len();
+                // Whoever asked may have given up waiting.
+                let is_wanted = found.is_empty() || reply.send((now, found)).is_ok();
+                next.filter(|_| *left > 0 && is_wanted)
             }
             Aim::Forget { forgotten, .. } => {
                 let unwanted = &mut |entry: &Entry| {
@@ -73,8 +78,8 @@ impl Mailbox {
         };
         match (next, walk.aim) {
             (Some(cursor), aim) => self.walk = Some(Walk { cursor, filter: walk.filter, aim }),
-            // Whoever asked may have given up waiting.
-            (None, Aim::List { found, reply, .. }) => drop(reply.send((now, found))),
+            // The end of the list is the end of its channel.
+            (None, Aim::List { reply, .. }) => drop(reply),
             (None, Aim::Forget { forgotten, reply }) => drop(reply.send(forgotten)),
         }
     }
@@ -82,7 +87,7 @@ impl Mailbox {
     fn next(&self, observer: &mut Observer) -> Option<Walk> {
         let (filter, aim) = match self.commands.try_recv() {
             Ok(Command::Connections { limit, filter, reply }) => {
-                (filter, Aim::List { limit, found: Vec::new(), reply })
+                (filter, Aim::List { left: limit, reply })
             }
             Ok(Command::Forget { filter, reply }) => (filter, Aim::Forget { forgotten: 0, reply }),
             Ok(Command::Tap(request)) => {

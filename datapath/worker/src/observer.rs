@@ -22,9 +22,9 @@ use crate::statistics::WorkerStatistics;
 /// Sightings that one message brings.
 pub const SIGHTINGS: usize = 32;
 
-/// Packets permitted by rules that a worker tells of in one tick: at some 150 ns
-/// each, one part in a hundred of its time. More are not told of.
-const PERMITTED_PER_TICK: u32 = 32_768;
+/// Packets permitted by rules that a worker tells of in one tick. More would
+/// cost those who keep accounts of them more than they are worth.
+const PERMITTED_PER_TICK: u32 = 4096;
 
 /// Traces that may run at a time.
 pub const MAX_TAPS: usize = 4;
@@ -43,13 +43,14 @@ pub enum Attention {
 
 /// The switch of [`Attention`], shared with the workers.
 #[derive(Clone, Debug)]
-pub(crate) struct AttentionSwitch(Arc<AtomicU8>);
+pub struct AttentionSwitch(Arc<AtomicU8>);
 
 impl AttentionSwitch {
-    pub fn new() -> AttentionSwitch {
+    pub(crate) fn new() -> AttentionSwitch {
         AttentionSwitch(Arc::new(AtomicU8::new(Attention::Nothing as u8)))
     }
 
+    /// From now on.
     pub fn set(&self, attention: Attention) {
         self.0.store(attention as u8, Ordering::Relaxed);
     }

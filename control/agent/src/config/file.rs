@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use super::flow_logs::FlowLogs;
 use super::{IdleMode, PortSetting};
 
 #[derive(Debug, Default, Deserialize)]
@@ -22,6 +23,7 @@ pub(super) struct File {
     pub api: Api,
     pub metrics: Metrics,
     pub store: Store,
+    pub flow_logs: FlowLogs,
     pub log: Option<String>,
     #[serde(rename = "port")]
     pub ports: Vec<PortSetting>,

@@ -2,6 +2,7 @@
 
 mod file;
 mod flags;
+mod flow_logs;
 mod timeouts;
 
 use std::net::SocketAddr;
@@ -16,6 +17,8 @@ use worker::Idle;
 
 use file::File;
 use flags::Flags;
+
+use crate::flow_log::FlowLogConfig;
 
 /// Everything the daemon is told.
 #[derive(Clone, Debug)]
@@ -56,6 +59,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// The store.
     pub store: PathBuf,
+    /// Where flow logs go, if anywhere.
+    pub flow_log: Option<FlowLogConfig>,
     /// What is logged.
     pub log: tracing::Level,
 }
@@ -132,6 +137,7 @@ fn merge(flags: Flags, file: File) -> Result<Config> {
         socket_group: flags.socket_group.or(file.api.group),
         metrics: flags.metrics.or(file.metrics.listen),
         store: flags.store.or(file.store.path).unwrap_or_else(|| "/var/lib/sgswitch/policy.db".into()),
+        flow_log: flow_logs::read(file.flow_logs)?,
         log,
     };
     ensure!((1..=1 << 28).contains(&config.connections), "connections: expected 1 to {}", 1 << 28);
@@ -215,6 +221,9 @@ mod tests {
             (vec!["--timeout", "udp"], "", "NAME=SECONDS"),
             (vec!["--timeout", "udp=0"], "", "1 to 432000"),
             (vec!["--rx-descriptors", "0"], "", "descriptors"),
+            (vec![], "[flow_logs]\nformat = \"srcadr\"", "'srcadr' is no field"),
+            (vec![], "[flow_logs]\ninterval_seconds = 61", "flow_logs.interval_seconds: expected 1 to 60"),
+            (vec![], "[flow_logs]\naccount_id = \"1 2\"", "flow_logs.account_id"),
         ] {
             let error = format!("{:#}", load(&flags, file).unwrap_err());
             assert!(error.contains(word), "{error}");

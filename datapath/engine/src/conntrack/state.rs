@@ -29,6 +29,22 @@ pub enum State {
 }
 
 impl State {
+    /// All, in order.
+    pub const ALL: [State; 12] = [
+        State::SynSent,
+        State::SynReceived,
+        State::PickedUp,
+        State::Established,
+        State::FinWait,
+        State::Closed,
+        State::UdpRequest,
+        State::UdpReplied,
+        State::UdpStream,
+        State::Icmp,
+        State::IcmpReplied,
+        State::Other,
+    ];
+
     /// Whether only one end has shown an interest so far. Anyone can open such
     /// connections by the million under false addresses.
     #[inline]

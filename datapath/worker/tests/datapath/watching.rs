@@ -31,7 +31,7 @@ fn all_packets_are_told_of_while_somebody_attends_to_them() {
     let Run { datapath, pool, .. } = endless(&eal);
     let sightings = datapath.sightings();
     assert!(sightings.recv_timeout(Duration::from_millis(100)).is_err(), "nobody has asked");
-    datapath.attend(Attention::Everything);
+    datapath.attention().set(Attention::Everything);
     let mut seen = Vec::new();
     while seen.len() < 500 {
         let message = sightings.recv_timeout(Duration::from_secs(10)).unwrap();
@@ -49,7 +49,7 @@ fn all_packets_are_told_of_while_somebody_attends_to_them() {
     }
     let denied = seen.iter().filter(|s| matches!(s.fate, Fate::Dropped(_))).count();
     assert!((100..150).contains(&denied), "a quarter of {}: {denied}", seen.len());
-    datapath.attend(Attention::Nothing);
+    datapath.attention().set(Attention::Nothing);
     wait_until("what was under way is over", || {
         sightings.try_iter().count() == 0 && sightings.recv_timeout(Duration::from_millis(50)).is_err()
     });
@@ -62,7 +62,7 @@ fn what_rules_permit_is_told_of_and_what_state_does_is_not() {
     let (_guard, eal) = alone();
     let Run { datapath, pool, .. } = endless(&eal);
     let sightings = datapath.sightings();
-    datapath.attend(Attention::Permitted);
+    datapath.attention().set(Attention::Permitted);
     assert!(sightings.recv_timeout(Duration::from_millis(200)).is_err(), "all is established or denied");
     // A connection that an operator ends is opened anew by its next packet.
     let port = |port| {
@@ -86,7 +86,7 @@ fn what_rules_permit_is_told_of_and_what_state_does_is_not() {
 fn what_nobody_takes_is_lost_and_counted_and_holds_nobody_up() {
     let (_guard, eal) = alone();
     let Run { datapath, pool, .. } = endless(&eal);
-    datapath.attend(Attention::Everything);
+    datapath.attention().set(Attention::Everything);
     wait_until("some are lost", || sum(&datapath, |s| s.sightings_lost.get()) > 0);
     let before = sum(&datapath, |s| s.transmitted.get());
     wait_until("packets go on", || sum(&datapath, |s| s.transmitted.get()) > before + 1000);

@@ -1,0 +1,93 @@
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+
+use engine::ids::InterfaceId;
+use engine::policy::Direction;
+use policy::{NetworkInterface, Rulebook, Validated, oracle};
+
+use super::Names;
+
+/// Generations that sightings may still be of.
+const KEPT: usize = 4;
+
+/// Answers that are remembered; then all are forgotten.
+const MAX_REMEMBERED: usize = 65_536;
+
+type Question = (InterfaceId, bool, [u8; 16], u8, u16);
+
+/// A policy with the names of its generation, arranged when that is first needed.
+pub struct Book {
+    generation: u64,
+    policy: Arc<Validated>,
+    /// The names behind the numbers.
+    pub names: Names,
+    rulebook: OnceLock<Rulebook>,
+    /// Rules that permit, by who is asked what.
+    remembered: HashMap<Question, Arc<[String]>>,
+}
+
+/// The policies of the last generations.
+#[derive(Default)]
+pub struct Books(VecDeque<Book>);
+
+impl Books {
+    pub fn add(&mut self, generation: u64, policy: Arc<Validated>, names: Names) {
+        if self.0.len() == KEPT {
+            self.0.pop_front();
+        }
+        let (rulebook, remembered) = (OnceLock::new(), HashMap::new());
+        self.0.push_back(Book { generation, policy, names, rulebook, remembered });
+    }
+
+    pub fn of(&mut self, generation: u64) -> Option<&mut Book> {
+        self.0.iter_mut().rev().find(|book| book.generation == generation)
+    }
+
+    pub fn newest(&self) -> Option<&Book> {
+        self.0.back()
+    }
+}
+
+impl Book {
+    /// The policy.
+    pub fn policy(&self) -> &Validated {
+        &self.policy
+    }
+
+    /// The interface of this number.
+    pub fn interface(&self, id: InterfaceId) -> Option<&NetworkInterface> {
+        self.policy.interfaces.get(self.names.interfaces.get(&id)?)
+    }
+
+    /// The rules that permit a packet at an interface, by their ids.
+    pub fn permitting(
+        &mut self,
+        id: InterfaceId,
+        direction: Direction,
+        packet: &oracle::Packet,
+    ) -> Arc<[String]> {
+        // Which rules permit does not depend on the source port.
+        let remote = match packet.remote {
+            std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            std::net::IpAddr::V6(v6) => v6.octets(),
+        };
+        let question =
+            (id, matches!(direction, Direction::Inbound), remote, packet.protocol, packet.port);
+        if let Some(known) = self.remembered.get(&question) {
+            return known.clone();
+        }
+        let rulebook = self.rulebook.get_or_init(|| Rulebook::new(self.policy.clone()));
+        let rules = match self.names.interfaces.get(&id).and_then(|name| rulebook.served(name)) {
+            Some(interface) => {
+                let (_, rules) = rulebook.judge(interface, direction, packet);
+                rules.into_iter().map(|rule| rule.id.clone()).collect()
+            }
+            None => Arc::default(),
+        };
+        if self.remembered.len() >= MAX_REMEMBERED {
+            self.remembered.clear();
+        }
+        self.remembered.insert(question, Arc::clone(&rules));
+        rules
+    }
+}

@@ -1,0 +1,77 @@
+use std::collections::{HashMap, HashSet};
+use std::time::SystemTime;
+
+use engine::pipeline::{Fate, PassClass};
+use engine::policy::Direction;
+use policy::Validated;
+use worker::Sighting;
+
+use super::books::Book;
+use super::tuple::Tuple;
+
+/// How often a rule has let something pass. What several rules permit counts at
+/// each of them; what passes by state counts at none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleCount {
+    /// Connections that it let open.
+    pub connections: u64,
+    /// Packets of untracked flows.
+    pub packets: u64,
+    /// Their bytes, Ethernet header included.
+    pub bytes: u64,
+    /// When it last did.
+    pub last: SystemTime,
+}
+
+/// By the ids of rules.
+#[derive(Default)]
+pub struct RuleCounts(HashMap<String, RuleCount>);
+
+impl RuleCounts {
+    pub fn counts(&self) -> &HashMap<String, RuleCount> {
+        &self.0
+    }
+
+    /// Forgets the rules that a policy no longer has.
+    pub fn keep_those_of(&mut self, policy: &Validated) {
+        if self.0.is_empty() {
+            return;
+        }
+        let rules = policy.groups.values().flat_map(|group| group.inbound.iter().chain(&group.outbound));
+        let kept: HashSet<&str> = rules.map(|rule| rule.id.as_str()).collect();
+        self.0.retain(|id, _| kept.contains(id.as_str()));
+    }
+
+    /// A packet that rules let pass.
+    pub fn note(&mut self, tuple: &Tuple, sighting: &Sighting, book: &mut Book) {
+        let seen = &sighting.observation;
+        let ends = [
+            (seen.sender, Direction::Outbound, tuple.at_sender()),
+            (seen.receiver, Direction::Inbound, tuple.at_receiver()),
+        ];
+        for (interface, direction, packet) in ends {
+            if !interface.is_some() {
+                continue;
+            }
+            for id in &*book.permitting(interface, direction, &packet) {
+                self.count(id, sighting);
+            }
+        }
+    }
+
+    fn count(&mut self, id: &str, sighting: &Sighting) {
+        let last = SystemTime::now();
+        if !self.0.contains_key(id) {
+            self.0.insert(id.to_string(), RuleCount { connections: 0, packets: 0, bytes: 0, last });
+        }
+        let Some(count) = self.0.get_mut(id) else { return };
+        count.last = last;
+        match sighting.fate {
+            Fate::Passed(PassClass::NewTracked) => count.connections += 1,
+            _ => {
+                count.packets += 1;
+                count.bytes += u64::from(sighting.bytes);
+            }
+        }
+    }
+}
