@@ -148,7 +148,9 @@ impl Rehearsal {
             None => None,
             Some(name) => {
                 let index = switch.ports.iter().position(|known| known == name);
-                Some(PortIndex(index.ok_or_else(|| invalid(format!("Port: there is no port '{name}'")))? as u16))
+                Some(PortIndex(
+                    index.ok_or_else(|| invalid(format!("Port: there is no port '{name}'")))? as u16
+                ))
             }
         };
         let snapshot = current.snapshot.clone();

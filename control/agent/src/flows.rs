@@ -123,7 +123,10 @@ impl FlowFilter {
             && self.port.is_none_or(|port| src_port == port || dst_port == port)
             && block.is_none_or(|block| block.contains(&src) || block.contains(&dst))
             && self.vpc.as_ref().is_none_or(|vpc| flow.vpc.as_ref() == Some(vpc))
-            && self.interface.as_ref().is_none_or(|id| [&flow.sender, &flow.receiver].contains(&&Some(id.clone()))))
+            && self
+                .interface
+                .as_ref()
+                .is_none_or(|id| [&flow.sender, &flow.receiver].contains(&&Some(id.clone()))))
     }
 }
 
@@ -155,12 +158,7 @@ async fn list(
     Ok(Json(answer).into_response())
 }
 
-fn listed(
-    switch: &Switch,
-    filter: &FlowFilter,
-    limit: usize,
-    untracked: bool,
-) -> Result<Value, ApiError> {
+fn listed(switch: &Switch, filter: &FlowFilter, limit: usize, untracked: bool) -> Result<Value, ApiError> {
     let admits = filter.admits(switch)?;
     let names = switch.names();
     let answers = switch.datapath.connections(limit, move |entry| admits(entry));
@@ -184,7 +182,9 @@ fn listed(
     }
     let truncated = flows.len() > limit;
     flows.truncate(limit);
-    Ok(json!({ "Generation": switch.generation(), "Flows": flows, "Truncated": truncated, "Complete": complete }))
+    Ok(
+        json!({ "Generation": switch.generation(), "Flows": flows, "Truncated": truncated, "Complete": complete }),
+    )
 }
 
 /// A connection, as an answer has it.
@@ -209,9 +209,7 @@ pub fn shown(entry: &Entry, names: &Names) -> Value {
 
 /// A flow that has none.
 pub fn shown_untracked(flow: &UntrackedFlow) -> Value {
-    let end = |address: IpAddr, port: u16, interface: &Option<String>| {
-        json!({ "Address": address.to_string(), "Port": port, "NetworkInterfaceId": interface, "Tracked": false })
-    };
+    let end = |address: IpAddr, port: u16, interface: &Option<String>| json!({ "Address": address.to_string(), "Port": port, "NetworkInterfaceId": interface, "Tracked": false });
     let Tuple { protocol, src, dst, src_port, dst_port } = flow.tuple;
     json!({
         "VpcId": flow.vpc,
@@ -240,7 +238,10 @@ pub enum Standing {
 pub fn standing(book: &Rulebook, entry: &Entry, names: &Names) -> Standing {
     let tuple = tuple_of(entry);
     let from = entry.originator();
-    let ends = [(from, Direction::Outbound, tuple.at_sender()), (from.other(), Direction::Inbound, tuple.at_receiver())];
+    let ends = [
+        (from, Direction::Outbound, tuple.at_sender()),
+        (from.other(), Direction::Inbound, tuple.at_receiver()),
+    ];
     for (side, direction, packet) in ends {
         let id: InterfaceId = entry.end(side);
         if !id.is_some() {

@@ -186,16 +186,12 @@ fn workers(page: &Page, switch: &Switch) -> prometheus::Result<()> {
         ("sgswitch_connections_killed_total", "Connections that an operator has ended.", |w| {
             w.statistics.connections_killed.get()
         }),
-        (
-            "sgswitch_sightings_total",
-            "Packets told of for the accounts of rules and flows.",
-            |w| w.statistics.sightings.get(),
-        ),
-        (
-            "sgswitch_sightings_lost_total",
-            "Packets that the accounts missed: too many at once.",
-            |w| w.statistics.sightings_lost.get(),
-        ),
+        ("sgswitch_sightings_total", "Packets told of for the accounts of rules and flows.", |w| {
+            w.statistics.sightings.get()
+        }),
+        ("sgswitch_sightings_lost_total", "Packets that the accounts missed: too many at once.", |w| {
+            w.statistics.sightings_lost.get()
+        }),
         ("sgswitch_received_packets_total", "Packets received from ports.", |w| w.statistics.received.get()),
         ("sgswitch_transmitted_packets_total", "Packets that ports took.", |w| {
             w.statistics.transmitted.get()
@@ -374,9 +370,9 @@ fn accounts(page: &Page, switch: &Switch) -> prometheus::Result<()> {
         [],
         [([], counters.untracked_refused.load(Relaxed))],
     )?;
-    let log = switch.accounts.flow_log(|log| {
-        (log.counters().written.load(Relaxed), log.counters().lost.load(Relaxed))
-    });
+    let log = switch
+        .accounts
+        .flow_log(|log| (log.counters().written.load(Relaxed), log.counters().lost.load(Relaxed)));
     let (written, lost) = log.unwrap_or_default();
     page.counters("sgswitch_flow_log_lines_total", "Lines of flow logs written.", [], [([], written)])?;
     page.counters(

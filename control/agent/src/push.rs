@@ -90,11 +90,9 @@ impl Switch {
     /// compiled and checked.
     pub fn prepare(&mut self, document: &[u8], partial: bool) -> Result<(Validated, Vec<Notice>), PushError> {
         let document = parse("the document", document).and_then(merge).map_err(PushError::Invalid)?;
-        let (policy, notices) =
-            validate(&document, &self.context(partial)).map_err(PushError::Invalid)?;
+        let (policy, notices) = validate(&document, &self.context(partial)).map_err(PushError::Invalid)?;
         let generation = self.generation() + 1;
-        let snapshot =
-            self.compiler.compile(&policy, generation, &self.ports).map_err(PushError::Invalid)?;
+        let snapshot = self.compiler.compile(&policy, generation, &self.ports).map_err(PushError::Invalid)?;
         let checked = self_check(&policy, &self.compiler, &snapshot, SELF_CHECK_SAMPLES);
         self.compiler.discard();
         checked.map_err(|mismatch| PushError::SelfCheck(mismatch.to_string()))?;

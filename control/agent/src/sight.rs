@@ -106,8 +106,7 @@ fn judged(
     }
     let Tuple { protocol, src, dst, src_port, dst_port } = tuple;
     let between = Between { src, dst, protocol, port: dst_port, source_port: src_port };
-    let interfaces: [Option<&NetworkInterface>; 2] =
-        names.map(|name| current.policy.interfaces.get(name?));
+    let interfaces: [Option<&NetworkInterface>; 2] = names.map(|name| current.policy.interfaces.get(name?));
     explain_ends(&current.policy, &switch.compiler, &current.snapshot, interfaces, &between)
         .unwrap_or_default()
 }
@@ -155,9 +154,8 @@ fn policed_in_words(fate: Fate, ends: &[EndExplanation]) -> Option<String> {
 }
 
 fn left_in_words(switch: &Switch, traced: &Traced, receiver: Option<&str>) -> String {
-    let name = |port: engine::ids::PortIndex| {
-        switch.ports.get(usize::from(port.0)).map_or("?", String::as_str)
-    };
+    let name =
+        |port: engine::ids::PortIndex| switch.ports.get(usize::from(port.0)).map_or("?", String::as_str);
     match traced.fate {
         Fate::Dropped(reason) => format!("dropped: {reason}"),
         Fate::HandedOver(to) => format!("handed over to worker {}", to.0),
@@ -186,11 +184,22 @@ pub fn packet_in_words(packet: &Packet) -> String {
             let with = |address: IpAddr, port: u16| std::net::SocketAddr::new(address, port);
             match ip.transport {
                 Transport::Tcp(tcp) => {
-                    format!("tcp {} > {} {}", with(src, tcp.src_port), with(dst, tcp.dst_port), flags(tcp.flags))
+                    format!(
+                        "tcp {} > {} {}",
+                        with(src, tcp.src_port),
+                        with(dst, tcp.dst_port),
+                        flags(tcp.flags)
+                    )
                 }
-                Transport::Udp(udp) => format!("udp {} > {}", with(src, udp.src_port), with(dst, udp.dst_port)),
-                Transport::Query(q) => format!("icmp {src} > {dst} type {} code {} id {}", q.icmp_type, q.code, q.id),
-                Transport::Error(e) => format!("icmp {src} > {dst} error type {} code {}", e.icmp_type, e.code),
+                Transport::Udp(udp) => {
+                    format!("udp {} > {}", with(src, udp.src_port), with(dst, udp.dst_port))
+                }
+                Transport::Query(q) => {
+                    format!("icmp {src} > {dst} type {} code {} id {}", q.icmp_type, q.code, q.id)
+                }
+                Transport::Error(e) => {
+                    format!("icmp {src} > {dst} error type {} code {}", e.icmp_type, e.code)
+                }
                 Transport::Icmp { icmp_type, code } => {
                     format!("icmp {src} > {dst} type {icmp_type} code {code}")
                 }
@@ -214,7 +223,8 @@ fn flags(flags: TcpFlags) -> String {
         (TcpFlags::ACK, "ACK"),
         (TcpFlags::URG, "URG"),
     ];
-    let set: Vec<&str> = names.into_iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, n)| n).collect();
+    let set: Vec<&str> =
+        names.into_iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, n)| n).collect();
     if set.is_empty() { "no flags".to_string() } else { set.join("+") }
 }
 

@@ -96,7 +96,8 @@ impl TraceQuery {
         let block = match &self.address {
             None => None,
             Some(text) => {
-                let block = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+                let block =
+                    text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
                 let wrong = || invalid(format!("address: '{text}' is neither an address nor a block"));
                 Some(block.ok_or_else(wrong)?)
             }
@@ -105,7 +106,10 @@ impl TraceQuery {
             None => None,
             Some(label) => {
                 let known = DropReason::ALL.iter().copied().find(|reason| reason.label() == label);
-                Some(known.ok_or_else(|| invalid(format!("reason: '{label}' is no reason to drop a packet")))?)
+                Some(
+                    known
+                        .ok_or_else(|| invalid(format!("reason: '{label}' is no reason to drop a packet")))?,
+                )
             }
         };
         let dropped = match self.verdict.as_deref() {
@@ -127,7 +131,9 @@ impl TraceQuery {
                 let PacketBody::Ip(ip) = &packet.body else { return false };
                 let tuple = Tuple::of_ip(ip);
                 protocol.is_none_or(|p| p == tuple.protocol)
-                    && port.is_none_or(|p| matches!(tuple.protocol, 6 | 17) && (p == tuple.src_port || p == tuple.dst_port))
+                    && port.is_none_or(|p| {
+                        matches!(tuple.protocol, 6 | 17) && (p == tuple.src_port || p == tuple.dst_port)
+                    })
                     && block.is_none_or(|b| b.contains(&tuple.src) || b.contains(&tuple.dst))
             };
             interface.is_none_or(|id| seen.sender == id || seen.receiver == id)

@@ -7,6 +7,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::actions::{
     Authorize, CopyGroup, CreateGroup, DeleteGroup, DescribeRule, PrefixLists, Revoke, SetGroups,
 };
+use crate::counters::Counters;
+use crate::flows::Flows;
+use crate::plan::Plan;
+use crate::top::Top;
+use crate::trace::Trace;
 
 /// Talks to sgswitchd: pushes policies, shows what is in force, and why.
 #[derive(Debug, Parser)]
@@ -14,7 +19,7 @@ use crate::actions::{
     name = "sgctl",
     version,
     about,
-    after_help = "Exit status: 0 ok, 1 no answer, 2 invalid document or command line, 3 quota, 4 conflict, 5 datapath."
+    after_help = "Exit status: 0 ok, 1 no answer, 2 invalid document or command line, 3 quota, 4 conflict, 5 datapath, 10 a plan has changes."
 )]
 pub struct Arguments {
     /// The daemon's socket.
@@ -41,13 +46,17 @@ pub enum Output {
 pub enum Verb {
     /// Validate documents and put them into force, all or nothing.
     Push(Push),
+    /// What a push would change: rules, verdicts, quotas, live flows. Exits with
+    /// 10 if anything would.
+    Plan(Plan),
     /// Show what is in force.
     Show {
         /// What to show.
         #[arg(value_enum)]
         what: What,
     },
-    /// Why a packet would pass, or what comes nearest where nothing permits it.
+    /// Why a packet would pass, or what comes nearest where nothing permits it;
+    /// also for each packet of a capture.
     Explain(Explain),
     /// Make a security group: nothing comes in, everything goes out.
     CreateGroup(CreateGroup),
@@ -65,11 +74,17 @@ pub enum Verb {
     SetGroups(SetGroups),
     /// Make, change and delete prefix lists.
     PrefixList(PrefixLists),
-    /// Connections.
+    /// Connections: listed, ended, and who sends most.
     Flows {
         #[command(subcommand)]
         verb: Flows,
     },
+    /// Live packets, stage by stage, with the reason of a drop.
+    Trace(Trace),
+    /// What rules have let pass, and interfaces have carried.
+    Counters(Counters),
+    /// A live screen of workers, interfaces, flows and drops.
+    Top(Top),
 }
 
 #[derive(Debug, Args)]
@@ -115,11 +130,19 @@ pub enum What {
 #[derive(Debug, Args)]
 pub struct Explain {
     /// Who sends: an address, or an interface (eni-...).
-    #[arg(long)]
-    pub from: String,
+    #[arg(long, required_unless_present = "pcap")]
+    pub from: Option<String>,
     /// To whom.
-    #[arg(long)]
-    pub to: String,
+    #[arg(long, required_unless_present = "pcap")]
+    pub to: Option<String>,
+    /// Instead: each packet of this capture (pcap or pcapng), in order, as if none
+    /// of its connections were known yet.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to", "port", "source_port", "icmp_type", "icmp_code", "vpc"])]
+    pub pcap: Option<PathBuf>,
+    /// The port of the switch that the capture's packets come in by; else that of
+    /// the interface with their source MAC, or an uplink.
+    #[arg(long, value_name = "PORT", requires = "pcap")]
+    pub by: Option<String>,
     /// tcp, udp, icmp, icmpv6 or a number.
     #[arg(long, default_value = "tcp")]
     pub protocol: String,
@@ -138,22 +161,6 @@ pub struct Explain {
     /// The VPC, where addresses are in several.
     #[arg(long)]
     pub vpc: Option<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Flows {
-    /// List connections.
-    List {
-        /// At most so many.
-        #[arg(long, default_value_t = 1000)]
-        limit: usize,
-        /// Only those of this interface.
-        #[arg(long, value_name = "ENI")]
-        interface: Option<String>,
-        /// Only those of this protocol number.
-        #[arg(long, value_name = "NUMBER")]
-        protocol: Option<u8>,
-    },
 }
 
 #[cfg(test)]

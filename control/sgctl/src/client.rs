@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::{Method, Request};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
@@ -72,6 +72,22 @@ pub fn ask(socket: &Path, ask: Ask<'_>) -> Result<Value, Failure> {
 }
 
 async fn exchange(socket: &Path, ask: Ask<'_>) -> Result<Value, Failure> {
+    let (response, driver) = send(socket, ask).await?;
+    let status = response.status();
+    let bytes = response.into_body().collect().await.map_err(broken)?.to_bytes();
+    drop(driver);
+    understood(status, &bytes)
+}
+
+fn broken(error: hyper::Error) -> Failure {
+    let message = format!("the daemon has ended the connection: {error}");
+    Failure::local(EXIT_OTHER, "ConnectionError", message)
+}
+
+type Driver = tokio::task::JoinHandle<hyper::Result<()>>;
+
+/// Sends a request; the head of its answer, and what keeps the connection going.
+async fn send(socket: &Path, ask: Ask<'_>) -> Result<(Response<Incoming>, Driver), Failure> {
     let body = ask.body.map_or_else(Bytes::new, |b| Bytes::from(b.to_string()));
     if body.len() > MAX_DOCUMENT {
         let message =
@@ -79,10 +95,6 @@ async fn exchange(socket: &Path, ask: Ask<'_>) -> Result<Value, Failure> {
         return Err(Failure::local(EXIT_QUOTA, "RequestLimitExceeded", message));
     }
     let stream = UnixStream::connect(socket).await.map_err(|error| no_daemon(socket, &error))?;
-    let broken = |error: hyper::Error| {
-        let message = format!("the daemon has ended the connection: {error}");
-        Failure::local(EXIT_OTHER, "ConnectionError", message)
-    };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let driver = tokio::spawn(connection);
@@ -96,11 +108,12 @@ async fn exchange(socket: &Path, ask: Ask<'_>) -> Result<Value, Failure> {
     let request = request
         .body(Full::new(body))
         .map_err(|e| Failure::local(EXIT_OTHER, "ClientError", e.to_string()))?;
-    let response = sender.send_request(request).await.map_err(broken)?;
-    let status = response.status();
-    let bytes = response.into_body().collect().await.map_err(broken)?.to_bytes();
-    drop(driver);
-    let body: Value = serde_json::from_slice(&bytes).map_err(|_| {
+    Ok((sender.send_request(request).await.map_err(broken)?, driver))
+}
+
+/// An answer that is JSON, or the error that it is.
+fn understood(status: StatusCode, bytes: &[u8]) -> Result<Value, Failure> {
+    let body: Value = serde_json::from_slice(bytes).map_err(|_| {
         let message = format!(
             "the daemon answers {status} in words that this sgctl does not know: is it of another version?"
         );
@@ -125,6 +138,38 @@ fn exit_status(status: u16, body: &Value) -> u8 {
         500 | 503 => EXIT_DATAPATH,
         _ => EXIT_OTHER,
     }
+}
+
+/// Asks for lines that come one by one, and hands each on as it comes.
+pub fn stream(
+    socket: &Path,
+    path: &str,
+    mut line: impl FnMut(&str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::local(EXIT_OTHER, "ClientError", e.to_string()))?;
+    runtime.block_on(async {
+        let (response, driver) = send(socket, Ask::get(path)).await?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            let bytes = body.collect().await.map_err(broken)?.to_bytes();
+            return understood(status, &bytes).map(|_| ());
+        }
+        let mut rest = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+            rest.extend_from_slice(&data);
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let whole: Vec<u8> = rest.drain(..=end).collect();
+                line(String::from_utf8_lossy(&whole).trim_end())?;
+            }
+        }
+        drop(driver);
+        Ok(())
+    })
 }
 
 fn no_daemon(socket: &Path, error: &std::io::Error) -> Failure {

@@ -3,10 +3,16 @@
 #![forbid(unsafe_code)]
 
 mod actions;
+mod capture;
 mod cli;
 mod client;
+mod counters;
 mod documents;
+mod flows;
 mod output;
+mod plan;
+mod top;
+mod trace;
 mod verbs;
 
 use std::process::ExitCode;
@@ -21,6 +27,8 @@ pub const EXIT_QUOTA: u8 = 3;
 pub const EXIT_CONFLICT: u8 = 4;
 /// The switch could not.
 pub const EXIT_DATAPATH: u8 = 5;
+/// A plan has changes.
+pub const EXIT_CHANGES: u8 = 10;
 /// Anything else: no daemon, no permission, no such file.
 pub const EXIT_OTHER: u8 = 1;
 

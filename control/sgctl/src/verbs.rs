@@ -6,10 +6,10 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::actions::{Action, When};
-use crate::cli::{Arguments, Explain, Flows, Output, Push, Verb, What};
+use crate::cli::{Arguments, Explain, Output, Push, Verb, What};
 use crate::client::{Ask, Failure, ask};
-use crate::documents;
 use crate::output::{cell, items, plain, print, print_tree, table};
+use crate::{EXIT_CHANGES, counters, documents, flows, plan, top, trace};
 
 /// What there is to show before the first policy.
 const NO_POLICY: &str =
@@ -41,6 +41,19 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             let (path, for_people) = view(*what);
             show(&answer(Ask::get(path))?, &for_people);
         }
+        Verb::Plan(verb) => {
+            let planned = plan::planned(arguments, verb)?;
+            match arguments.output {
+                Output::Table => print(&plan::in_words(&planned)),
+                other => print_tree(other, &planned),
+            }
+            if plan::has_changes(&planned) {
+                return Ok(ExitCode::from(EXIT_CHANGES));
+            }
+        }
+        Verb::Explain(Explain { pcap: Some(file), by, .. }) => {
+            show(&trace::explain_capture(arguments, file, by.as_deref())?, &trace::explained_capture);
+        }
         Verb::Explain(explain) => {
             let request = request(explain);
             let body = Some(&request);
@@ -56,13 +69,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Verb::DescribeRule(verb) => show(&act(arguments, verb.action(), &verb.when)?, &acted),
         Verb::SetGroups(verb) => show(&act(arguments, verb.action(), &verb.when)?, &acted),
         Verb::PrefixList(verb) => show(&act(arguments, verb.action(), &verb.when)?, &acted),
-        Verb::Flows { verb: Flows::List { limit, interface, protocol } } => {
-            let mut query = form_urlencoded::Serializer::new(String::new());
-            query.append_pair("limit", &limit.to_string());
-            query.extend_pairs(interface.iter().map(|id| ("interface", id)));
-            query.extend_pairs(protocol.iter().map(|number| ("protocol", number.to_string())));
-            show(&answer(Ask::get(&format!("/v1/flows?{}", query.finish())))?, &flows);
+        Verb::Flows { verb } => {
+            let (flows, in_words) = flows::run(arguments, verb)?;
+            show(&flows, &in_words);
         }
+        Verb::Trace(verb) => return trace::run(arguments, verb),
+        Verb::Counters(verb) => {
+            show(&counters::chosen(answer(Ask::get("/v1/counters"))?, verb), &counters::in_words);
+        }
+        Verb::Top(verb) => return top::run(arguments, verb),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -309,40 +324,6 @@ fn explained(explanation: &Value) -> String {
             let rule = miss["rule"].as_str().map_or(String::new(), |r| format!(" ({r})"));
             text.push_str(&format!("    {}: {}{rule}\n", cell(&miss["group"]), cell(&miss["reason"])));
         }
-    }
-    text
-}
-
-fn flows(answer: &Value) -> String {
-    let end = |e: &Value| {
-        let address = cell(&e["Address"]);
-        let host = if address.contains(':') { format!("[{address}]") } else { address };
-        format!("{host}:{}", cell(&e["Port"]))
-    };
-    let row = |f: &Value| {
-        let tracked: Vec<String> = ["Originator", "Responder"]
-            .iter()
-            .filter(|e| f[**e]["Tracked"] == json!(true))
-            .map(|e| cell(&f[*e]["NetworkInterfaceId"]))
-            .collect();
-        vec![
-            cell(&f["VpcId"]),
-            cell(&f["Protocol"]),
-            end(&f["Originator"]),
-            end(&f["Responder"]),
-            cell(&f["State"]),
-            tracked.join(", "),
-            cell(&f["ExpiresInSeconds"]),
-            cell(&f["Worker"]),
-        ]
-    };
-    let headers = ["VPC", "PROTOCOL", "FROM", "TO", "STATE", "TRACKED BY", "EXPIRES IN S", "WORKER"];
-    let mut text = table(&headers, items(answer, "Flows").iter().map(row));
-    if answer["Truncated"] == json!(true) {
-        text.push_str("there are more: raise --limit, or narrow by --interface or --protocol\n");
-    }
-    if answer["Complete"] == json!(false) {
-        text.push_str("a worker did not answer in time: its connections are missing\n");
     }
     text
 }

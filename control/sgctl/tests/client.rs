@@ -175,10 +175,11 @@ fn flows_are_listed_with_what_is_missing() {
     let (code, out, _, request) = exchange(200, &answer, &arguments, "");
     assert_eq!(code, 0);
     assert!(
-        request.starts_with("GET /v1/flows?limit=5&interface=a%26b+c&protocol=6 HTTP/1.1\r\n"),
+        request
+            .starts_with("GET /v1/flows?limit=5&untracked=false&interface=a%26b+c&protocol=6 HTTP/1.1\r\n"),
         "{request}"
     );
-    for word in ["[2001:db8::2]:443", "established", "raise --limit", "did not answer in time"] {
+    for word in ["[2001:db8::2]:443", "established", "raise --limit", "not all workers have answered"] {
         assert!(out.contains(word), "{word} in {out}");
     }
 }

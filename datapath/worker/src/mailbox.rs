@@ -86,9 +86,7 @@ impl Mailbox {
 
     fn next(&self, observer: &mut Observer) -> Option<Walk> {
         let (filter, aim) = match self.commands.try_recv() {
-            Ok(Command::Connections { limit, filter, reply }) => {
-                (filter, Aim::List { left: limit, reply })
-            }
+            Ok(Command::Connections { limit, filter, reply }) => (filter, Aim::List { left: limit, reply }),
             Ok(Command::Forget { filter, reply }) => (filter, Aim::Forget { forgotten: 0, reply }),
             Ok(Command::Tap(request)) => {
                 observer.tap(request);

@@ -71,8 +71,7 @@ impl Book {
             std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
             std::net::IpAddr::V6(v6) => v6.octets(),
         };
-        let question =
-            (id, matches!(direction, Direction::Inbound), remote, packet.protocol, packet.port);
+        let question = (id, matches!(direction, Direction::Inbound), remote, packet.protocol, packet.port);
         if let Some(known) = self.remembered.get(&question) {
             return known.clone();
         }

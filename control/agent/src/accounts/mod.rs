@@ -85,7 +85,8 @@ impl Accounts {
         let (sightings, attention) = (datapath.sightings(), datapath.attention().clone());
         let workers = datapath.workers().iter().map(|worker| worker.statistics.clone()).collect();
         let state = Mutex::new(State { flow_log, ..State::default() });
-        let accounts = Accounts(Arc::new(Shared { state, attention, workers, counters: AccountCounters::default() }));
+        let accounts =
+            Accounts(Arc::new(Shared { state, attention, workers, counters: AccountCounters::default() }));
         accounts.attend(&accounts.state());
         let keeper = accounts.clone();
         let thread =

@@ -58,13 +58,8 @@ impl Tuple {
 
     /// The same flow, whichever of its two ends sent the packet.
     pub fn both_ways(&self) -> Tuple {
-        let back = Tuple {
-            src: self.dst,
-            dst: self.src,
-            src_port: self.dst_port,
-            dst_port: self.src_port,
-            ..*self
-        };
+        let back =
+            Tuple { src: self.dst, dst: self.src, src_port: self.dst_port, dst_port: self.src_port, ..*self };
         // Ports of ICMP are no ports.
         if matches!(self.protocol, 6 | 17) { (*self).min(back) } else { *self }
     }

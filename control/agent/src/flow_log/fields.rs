@@ -109,13 +109,12 @@ impl Context<'_> {
         place: &Place,
         status: &str,
     ) -> Option<String> {
-        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()).to_string();
+        let seconds =
+            |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()).to_string();
         let (key, counts) = flow.unzip();
         let tuple = key.map(|key| key.tuple);
         let ported = tuple.filter(|t| matches!(t.protocol, 6 | 17));
-        let port = |of: fn(crate::accounts::Tuple) -> u16| {
-            tuple.map(|_| ported.map_or(0, of).to_string())
-        };
+        let port = |of: fn(crate::accounts::Tuple) -> u16| tuple.map(|_| ported.map_or(0, of).to_string());
         match field {
             // The highest version of the fields, as AWS has it.
             Field::Version => {
@@ -168,7 +167,9 @@ mod tests {
         assert_eq!(default.len(), 14);
         assert!(default.iter().all(|field| field.version() == 2));
         assert_eq!(Field::format("${srcaddr} action").unwrap(), [Field::SrcAddr, Field::Action]);
-        for (text, word) in [("srcadr", "'srcadr' is no field"), ("", "at least one"), ("${action", "no field")] {
+        for (text, word) in
+            [("srcadr", "'srcadr' is no field"), ("", "at least one"), ("${action", "no field")]
+        {
             assert!(Field::format(text).unwrap_err().contains(word), "{text}");
         }
     }

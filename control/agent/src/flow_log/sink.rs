@@ -27,7 +27,12 @@ pub(super) struct Sinks {
 impl Sinks {
     pub fn new(config: &FlowLogConfig) -> Sinks {
         Sinks {
-            file: config.file.clone().map(|(path, rotation)| LogFile { path, rotation, open: None, failing: false }),
+            file: config.file.clone().map(|(path, rotation)| LogFile {
+                path,
+                rotation,
+                open: None,
+                failing: false,
+            }),
             socket: config.socket.clone().map(|path| LogSocket { path, open: None, failing: false }),
         }
     }

@@ -73,7 +73,11 @@ fn actions(fate: Fate, has_sender: bool) -> (Option<bool>, Option<bool>) {
         Fate::Dropped(OutboundDenied | AclOutbound) => (Some(false), None),
         Fate::Dropped(InboundDenied | AclInbound) => (Some(true), Some(false)),
         Fate::Dropped(RuleRevoked | InvalidTcp | UnrelatedError | ConntrackFull | AllowanceExceeded) => {
-            if has_sender { (Some(false), None) } else { (None, Some(false)) }
+            if has_sender {
+                (Some(false), None)
+            } else {
+                (None, Some(false))
+            }
         }
         Fate::Dropped(TransmitFull | Segmented | NoBuffer) => (Some(true), Some(true)),
         Fate::Dropped(_) => (None, None),

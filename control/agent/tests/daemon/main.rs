@@ -9,3 +9,4 @@ mod policy;
 mod refusals;
 mod start;
 mod talk;
+mod watching;
