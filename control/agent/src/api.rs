@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use crate::error::ApiError;
 use crate::push::{Change, PushError, PushOptions, Pushed};
 use crate::switch::{Handle, Switch};
-use crate::{capture, counters, flows, metrics, plan, trace, views};
+use crate::{capture, counters, flows, history, metrics, plan, trace, views};
 
 /// The largest document.
 pub(crate) const MAX_DOCUMENT: usize = 64 << 20;
@@ -69,6 +69,7 @@ impl Api {
             .route("/v1/explain", post(explain))
             .merge(capture::routes())
             .merge(flows::routes())
+            .merge(history::routes())
             .merge(plan::routes())
             .merge(trace::routes())
             .merge(metrics_routes());
@@ -110,7 +111,7 @@ async fn show(api: Api, view: fn(&Switch) -> Value) -> Result<Response, ApiError
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct PushQuery {
+pub(crate) struct PushQuery {
     partial: bool,
     wait: Option<bool>,
 }
@@ -150,7 +151,7 @@ async fn act(
     Ok(([(header::ETAG, etag(pushed.generation))], Json(answer)).into_response())
 }
 
-fn options(
+pub(crate) fn options(
     api: &Api,
     query: Result<Query<PushQuery>, QueryRejection>,
     headers: &HeaderMap,

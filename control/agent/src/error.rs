@@ -61,6 +61,9 @@ impl From<PushError> for ApiError {
                     format!("generation {current} is in force, not the one the change was made for");
                 ApiError::new(StatusCode::PRECONDITION_FAILED, "IncorrectState", message)
             }
+            PushError::NotKept(message) => {
+                ApiError::new(StatusCode::BAD_REQUEST, "InvalidParameterValue", message)
+            }
             PushError::SelfCheck(message) | PushError::Store(message) => ApiError::internal(message),
             PushError::NotEnforced(late) => {
                 let message = format!("{late}; it is stored, and in force with the others");

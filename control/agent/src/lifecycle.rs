@@ -34,7 +34,7 @@ pub fn run(config: Config) -> Result<()> {
     // Then this, so that a second daemon touches neither DPDK nor the store.
     let socket = ApiSocket::claim(&config.socket, config.socket_mode, config.socket_group.as_deref())?;
     let metrics_listener = config.metrics.map(listen).transpose()?;
-    let store = Store::open(&config.store)?;
+    let store = Store::open(&config.store, config.kept)?;
     let eal = Eal::init("sgswitchd", &config.eal)?;
     let pool_config = MempoolConfig {
         mbufs: config.mbufs,

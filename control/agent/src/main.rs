@@ -12,6 +12,7 @@ mod counters;
 mod error;
 mod flow_log;
 mod flows;
+mod history;
 mod lifecycle;
 mod metrics;
 mod plan;

@@ -144,6 +144,12 @@ fn switch_wide(page: &Page, switch: &Switch) -> prometheus::Result<()> {
         [],
         [([], switch.generation())],
     )?;
+    page.counters(
+        "sgswitch_store_faults_total",
+        "Stores that were damaged and put aside.",
+        [],
+        [([], switch.store.faults())],
+    )?;
     let (used, free) = (u64::from(switch.pool.in_use()), u64::from(switch.pool.available()));
     let mbufs = [(["in_use".to_string()], used), (["available".to_string()], free)];
     page.gauges("sgswitch_mbufs", "Mbufs of the packet pool.", ["state"], mbufs)

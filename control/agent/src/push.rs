@@ -9,6 +9,7 @@ use serde_json::Value;
 use worker::NotEnforced;
 
 use crate::metrics::{PushMetrics, Step};
+use crate::store::{Record, SaveError};
 use crate::switch::{Current, Switch};
 
 /// Packets that the self-check asks about.
@@ -50,6 +51,19 @@ pub enum Change<'c> {
         /// The request, as JSON.
         request: &'c [u8],
     },
+    /// The policy of this generation, which is kept, is the policy again.
+    Rollback(u64),
+}
+
+impl Change<'_> {
+    /// In the words of the history.
+    fn in_words(&self) -> String {
+        match self {
+            Change::Document(_) => "push".to_string(),
+            Change::Action { name, .. } => name.to_string(),
+            Change::Rollback(generation) => format!("rollback to {generation}"),
+        }
+    }
 }
 
 /// Why a push changed nothing, but for the last, which came too late to.
@@ -59,6 +73,8 @@ pub enum PushError {
     Invalid(Faults),
     /// There is no such action.
     UnknownAction,
+    /// The generation to go back to is not kept; which are.
+    NotKept(String),
     /// It is for another generation than the one in force.
     Conflict {
         /// The generation in force.
@@ -123,7 +139,51 @@ impl Switch {
                 let Edited { policy, answer, notices } = edited.map_err(PushError::Invalid)?;
                 Ok((policy.to_document(), answer, Some(notices)))
             }
+            Change::Rollback(generation) => Ok((self.kept(generation)?, Value::Null, None)),
         }
+    }
+
+    /// The document of a generation that the store keeps.
+    pub fn kept(&self, generation: u64) -> Result<Value, PushError> {
+        let failed = |error| PushError::Store(format!("the store cannot be read: {error:#}"));
+        match self.store.document(generation).map_err(failed)? {
+            Some(stored) => serde_json::from_str(&stored.document)
+                .map_err(|error| PushError::Store(format!("generation {generation} is no JSON: {error}"))),
+            None => Err(PushError::NotKept(match self.store.range().map_err(failed)? {
+                Some((first, last)) => {
+                    format!("generation {generation} is not kept: {first} to {last} are")
+                }
+                None => format!("generation {generation} is not kept: there is none yet"),
+            })),
+        }
+    }
+
+    /// Stores a policy before it is published. A store that turns out to be
+    /// damaged is put aside, and a new one gets the policy in force.
+    fn store(&mut self, record: &Record<'_>) -> Result<(), PushError> {
+        let error = match self.store.save(record) {
+            Ok(()) => return Ok(()),
+            Err(SaveError::Failed(error)) => {
+                return Err(PushError::Store(format!("the policy cannot be stored: {error:#}")));
+            }
+            Err(SaveError::Damaged(error)) => error,
+        };
+        let running = self
+            .current
+            .as_ref()
+            .map(|c| (c.generation, c.policy.to_document().to_string(), c.policy.clone()));
+        let running = running.as_ref().map(|(generation, document, policy)| Record {
+            generation: *generation,
+            document,
+            change: "kept after a damage of the store",
+            uid: None,
+            counts: counts(policy),
+        });
+        let anew = match self.store.begin_anew(&error, running.as_ref()) {
+            Ok(()) => "a new one holds the policy in force: push again".to_string(),
+            Err(error) => format!("a new one cannot be made: {error:#}"),
+        };
+        Err(PushError::Store(format!("the policy is not stored: {error:#}; {anew}")))
     }
 
     fn push_steps(
@@ -150,9 +210,10 @@ impl Switch {
             .map_err(|mismatch| PushError::SelfCheck(mismatch.to_string()))
             .and_then(|_| {
                 let text = policy.to_document().to_string();
-                metrics
-                    .time(Step::Store, || self.store.save(generation, &text, options.uid))
-                    .map_err(|error| PushError::Store(format!("the policy cannot be stored: {error:#}")))
+                let (change, counts) = (change.in_words(), counts(&policy));
+                let record =
+                    Record { generation, document: &text, change: &change, uid: options.uid, counts };
+                metrics.time(Step::Store, || self.store(&record))
             });
         if let Err(error) = kept {
             self.compiler.discard();
@@ -191,15 +252,22 @@ fn value(name: &str, bytes: &[u8], metrics: &PushMetrics) -> Result<Value, PushE
     metrics.time(Step::Parse, || parse(name, bytes).and_then(merge)).map_err(PushError::Invalid)
 }
 
+/// Groups, rules and interfaces of a policy.
+fn counts(policy: &Validated) -> [usize; 3] {
+    let rules = policy.groups.values().map(|g| g.inbound.len() + g.outbound.len()).sum();
+    [policy.groups.len(), rules, policy.interfaces.len()]
+}
+
 fn pushed(policy: &Validated, generation: u64, notices: Vec<Notice>, answer: Value) -> Pushed {
+    let [groups, rules, interfaces] = counts(policy);
     Pushed {
         generation,
         enforced: false,
         published_us: 0,
         enforced_us: 0,
-        groups: policy.groups.len(),
-        rules: policy.groups.values().map(|g| g.inbound.len() + g.outbound.len()).sum(),
-        interfaces: policy.interfaces.len(),
+        groups,
+        rules,
+        interfaces,
         notices,
         answer,
     }

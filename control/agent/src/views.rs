@@ -36,6 +36,7 @@ pub fn status(switch: &Switch) -> Value {
         "SecurityGroups": policy.map_or(0, |p| p.groups.len()),
         "NetworkInterfaces": policy.map_or(0, |p| p.interfaces.len()),
         "Connections": workers.iter().map(|w| w.statistics.connections.get()).sum::<u64>(),
+        "StoreFault": switch.store.fault(),
         "MbufsInUse": switch.pool.in_use(),
         "MbufsAvailable": switch.pool.available(),
     })

@@ -9,6 +9,7 @@ use crate::actions::{
 };
 use crate::counters::Counters;
 use crate::flows::Flows;
+use crate::history::{Export, History, Rollback};
 use crate::plan::Plan;
 use crate::top::Top;
 use crate::trace::Trace;
@@ -74,6 +75,12 @@ pub enum Verb {
     SetGroups(SetGroups),
     /// Make, change and delete prefix lists.
     PrefixList(PrefixLists),
+    /// The generations that are kept: when, by whom, what.
+    History(History),
+    /// Put an older generation into force again, as a new one.
+    Rollback(Rollback),
+    /// The policy as a document; pushing it back changes nothing.
+    Export(Export),
     /// Connections: listed, ended, and who sends most.
     Flows {
         #[command(subcommand)]

@@ -9,6 +9,7 @@ mod client;
 mod counters;
 mod documents;
 mod flows;
+mod history;
 mod output;
 mod plan;
 mod top;

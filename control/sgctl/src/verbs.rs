@@ -9,7 +9,7 @@ use crate::actions::{Action, When};
 use crate::cli::{Arguments, Explain, Output, Push, Verb, What};
 use crate::client::{Ask, Failure, ask};
 use crate::output::{cell, items, plain, print, print_tree, table};
-use crate::{EXIT_CHANGES, counters, documents, flows, plan, top, trace};
+use crate::{EXIT_CHANGES, counters, documents, flows, history, plan, top, trace};
 
 /// What there is to show before the first policy.
 const NO_POLICY: &str =
@@ -33,10 +33,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             let pushed = push_documents(arguments, push)?;
             show(&pushed, &pushed_in_words);
         }
-        Verb::Show { what: What::Policy } => {
-            let output = if arguments.output == Output::Table { Output::Json } else { arguments.output };
-            print_tree(output, &answer(Ask::get("/v1/policy"))?);
-        }
+        Verb::Show { what: What::Policy } => print_tree(arguments.output, &answer(Ask::get("/v1/policy"))?),
+        Verb::Export(verb) => print_tree(arguments.output, &history::export(arguments, verb)?),
+        Verb::History(verb) => show(&history::history(arguments, verb)?, &history::in_words),
+        Verb::Rollback(verb) => show(&history::rollback(arguments, verb)?, &pushed_in_words),
         Verb::Show { what } => {
             let (path, for_people) = view(*what);
             show(&answer(Ask::get(path))?, &for_people);

@@ -80,6 +80,7 @@ pub(super) struct Metrics {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Store {
     pub path: Option<PathBuf>,
+    pub kept: Option<usize>,
 }
 
 impl File {

@@ -59,6 +59,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// The store.
     pub store: PathBuf,
+    /// Generations that it keeps.
+    pub kept: usize,
     /// Where flow logs go, if anywhere.
     pub flow_log: Option<FlowLogConfig>,
     /// What is logged.
@@ -137,12 +139,14 @@ fn merge(flags: Flags, file: File) -> Result<Config> {
         socket_group: flags.socket_group.or(file.api.group),
         metrics: flags.metrics.or(file.metrics.listen),
         store: flags.store.or(file.store.path).unwrap_or_else(|| "/var/lib/sgswitch/policy.db".into()),
+        kept: file.store.kept.unwrap_or(100),
         flow_log: flow_logs::read(file.flow_logs)?,
         log,
     };
     ensure!((1..=1 << 28).contains(&config.connections), "connections: expected 1 to {}", 1 << 28);
     ensure!(config.allowance > 0, "per_interface: expected 1 connection or more");
     ensure!((1..=1 << 20).contains(&config.interfaces), "interfaces: expected 1 to {}", 1 << 20);
+    ensure!((1..=100_000).contains(&config.kept), "store.kept: expected 1 to 100000");
     ensure!(config.mbufs >= 64, "mbufs: expected 64 or more");
     ensure!((32..=1 << 20).contains(&config.ring_size), "ring_size: expected 32 to {}", 1 << 20);
     ensure!(config.descriptors.0 > 0 && config.descriptors.1 > 0, "descriptors: expected 1 or more");
@@ -216,6 +220,7 @@ mod tests {
             (vec!["--connections", "0"], "", "connections"),
             (vec![], "[connections]\nper_interface = 0", "per_interface"),
             (vec!["--mbufs", "1"], "", "mbufs"),
+            (vec![], "[store]\nkept = 0", "store.kept"),
             (vec!["--timeout", "upd=3"], "", "expected one of tcp_established, udp"),
             (vec![], "[timeouts]\nupd = 3", "expected one of tcp_established, udp"),
             (vec!["--timeout", "udp"], "", "NAME=SECONDS"),

@@ -8,5 +8,6 @@ mod bounds;
 mod policy;
 mod refusals;
 mod start;
+mod store;
 mod talk;
 mod watching;

@@ -1,0 +1,64 @@
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// A store that cannot be trusted, and why.
+#[derive(Clone, Debug)]
+pub(super) struct Damaged(pub String);
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Damaged {}
+
+/// How a file was left. SQLite keeps what it has read, so that it would not
+/// notice what somebody else does to the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint([Option<(u64, u64, i64, i64)>; 2]);
+
+impl Fingerprint {
+    /// Of the file and its write-ahead log, as they are.
+    pub fn of(path: &Path) -> Fingerprint {
+        let of = |path: &Path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
+        };
+        Fingerprint([of(path), of(&beside(path, "-wal"))])
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The most damaged stores that are kept.
+const MAX_ASIDE: u32 = 1000;
+
+/// Renames a store, and what SQLite has beside it, to the first free name of
+/// `NAME.corrupt-1`, `NAME.corrupt-2`, ... `None` if there is no file.
+pub(super) fn put_aside(path: &Path) -> Result<Option<PathBuf>> {
+    if !path.exists() {
+        // A log without its file would be taken for the new one's.
+        for suffix in ["-wal", "-shm"] {
+            drop(std::fs::remove_file(beside(path, suffix)));
+        }
+        return Ok(None);
+    }
+    let free = (1..=MAX_ASIDE).map(|n| beside(path, &format!(".corrupt-{n}"))).find(|name| !name.exists());
+    let aside = free.with_context(|| format!("{} has too many damaged copies beside it", path.display()))?;
+    for suffix in ["", "-wal", "-shm"] {
+        let (from, to) = (beside(path, suffix), beside(&aside, suffix));
+        if from.exists() {
+            std::fs::rename(&from, &to)
+                .with_context(|| format!("the damaged store {} cannot be put aside", from.display()))?;
+        }
+    }
+    Ok(Some(aside))
+}

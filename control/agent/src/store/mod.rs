@@ -1,0 +1,326 @@
+//! The store: every policy that was put into force, the last ones kept.
+
+mod damage;
+mod schema;
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Error, Result};
+use flate2::Compression;
+use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+
+use damage::Fingerprint;
+
+/// Pages that a save gives back to the file system where there are free ones.
+const VACUUM_PAGES: u32 = 256;
+
+/// Bytes that the write-ahead log may keep when it is empty.
+const LOG_BYTES: u32 = 4 << 20;
+
+/// The most bytes of a document: what the API takes, and what it may grow by when
+/// it is written out with all its defaults.
+const MAX_DOCUMENT: u64 = 1 << 30;
+
+/// A policy as it was stored.
+pub struct Stored {
+    /// Its generation.
+    pub generation: u64,
+    /// The document.
+    pub document: String,
+}
+
+/// A policy to be stored, and where it comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'r> {
+    /// Its generation.
+    pub generation: u64,
+    /// The document.
+    pub document: &'r str,
+    /// What made it: `push`, the name of an action, `rollback to N`.
+    pub change: &'r str,
+    /// Who did.
+    pub uid: Option<u32>,
+    /// Groups, rules and interfaces.
+    pub counts: [usize; 3],
+}
+
+/// A generation, without its document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number.
+    pub generation: u64,
+    /// When it was put into force: UTC, as in RFC 3339.
+    pub time: String,
+    /// What made it.
+    pub change: String,
+    /// Who did.
+    pub uid: Option<u32>,
+    /// Groups, rules and interfaces; not known of what an older version stored.
+    pub counts: [Option<u64>; 3],
+    /// Bytes of its document.
+    pub bytes: u64,
+}
+
+/// Why a policy is not stored.
+#[derive(Debug)]
+pub enum SaveError {
+    /// It may be the next time: the disk is full, say.
+    Failed(Error),
+    /// The file is not what it was: damaged, replaced or gone.
+    Damaged(Error),
+}
+
+/// The open store.
+pub struct Store {
+    db: Connection,
+    path: PathBuf,
+    kept: usize,
+    /// The file as this process has left it.
+    left: Fingerprint,
+    /// What was wrong with a file that has been put aside, and how often that was.
+    fault: Option<String>,
+    faults: u64,
+}
+
+impl Store {
+    /// Opens the store, or makes it. The last `kept` generations are kept. A
+    /// damaged file is put aside, under a name that says so, and a new one made.
+    ///
+    /// # Errors
+    /// The place cannot be written to, another process uses the store, or it is
+    /// of a newer version. It is left alone then.
+    pub fn open(path: &Path, kept: usize) -> Result<Store> {
+        match Store::try_open(path, kept) {
+            Err(error) if is_damage(&error) => {
+                let mut store = Store::replace(path, kept, &error)?;
+                store.faults = 1;
+                Ok(store)
+            }
+            other => other,
+        }
+    }
+
+    /// Puts a damaged file aside and makes a new one.
+    fn replace(path: &Path, kept: usize, error: &Error) -> Result<Store> {
+        let aside = damage::put_aside(path)?;
+        let fault = match aside {
+            Some(aside) => format!("{error:#}; it is kept as {}", aside.display()),
+            None => format!("{error:#}"),
+        };
+        tracing::error!("{fault}; a new one is made");
+        let mut store = Store::try_open(path, kept)?;
+        store.fault = Some(fault);
+        Ok(store)
+    }
+
+    fn try_open(path: &Path, kept: usize) -> Result<Store> {
+        let what = || format!("the store {}", path.display());
+        if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make the folder of {}", what()))?;
+        }
+        let mut db = Connection::open(path).with_context(|| format!("cannot open {}", what()))?;
+        let set_up = |db: &mut Connection| -> Result<()> {
+            // One daemon at a time: generations are counted here.
+            db.busy_timeout(Duration::ZERO)?;
+            db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+            schema::refuse_newer(db)?;
+            // Takes effect in a new file only.
+            db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+            // A policy that was answered for survives a power cut.
+            db.pragma_update(None, "journal_mode", "WAL")?;
+            db.pragma_update(None, "synchronous", "FULL")?;
+            db.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+            let sound: String = db.pragma_query_value(None, "quick_check", |row| row.get(0))?;
+            if sound != "ok" {
+                return Err(Error::new(damage::Damaged(sound)));
+            }
+            schema::bring_up(db)
+        };
+        match set_up(&mut db) {
+            Ok(()) => {}
+            Err(error) if is_busy(&error) => {
+                return Err(error.context(format!("{} is in use by another process", what())));
+            }
+            Err(error) => return Err(error.context(format!("{} cannot be used", what()))),
+        }
+        let left = Fingerprint::of(path);
+        let store = Store { db, path: path.to_path_buf(), kept, left, fault: None, faults: 0 };
+        store.last().with_context(|| format!("{} cannot be used", what()))?;
+        Ok(store)
+    }
+
+    /// What was wrong with a store that has been put aside.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    /// How often that was.
+    pub fn faults(&self) -> u64 {
+        self.faults
+    }
+
+    /// The last policy.
+    pub fn last(&self) -> Result<Option<Stored>> {
+        let query = "SELECT generation, document FROM generations ORDER BY generation DESC LIMIT 1";
+        self.one(query, params![])
+    }
+
+    /// The policy of a generation, if it is kept.
+    pub fn document(&self, generation: u64) -> Result<Option<Stored>> {
+        let Ok(generation) = i64::try_from(generation) else { return Ok(None) };
+        let query = "SELECT generation, document FROM generations WHERE generation = ?1";
+        self.one(query, params![generation])
+    }
+
+    fn one(&self, query: &str, parameters: impl rusqlite::Params) -> Result<Option<Stored>> {
+        let read =
+            |row: &rusqlite::Row<'_>| -> rusqlite::Result<(u64, Vec<u8>)> { Ok((row.get(0)?, row.get(1)?)) };
+        let found = self.db.query_row(query, parameters, read).optional().context("cannot read a policy")?;
+        let Some((generation, packed)) = found else { return Ok(None) };
+        let document = unpack(&packed).map_err(|error| {
+            Error::new(damage::Damaged(format!("generation {generation} cannot be unpacked: {error}")))
+        })?;
+        Ok(Some(Stored { generation, document }))
+    }
+
+    /// The first and last generation that are kept.
+    pub fn range(&self) -> Result<Option<(u64, u64)>> {
+        let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(Option<u64>, Option<u64>)> {
+            Ok((row.get(0)?, row.get(1)?))
+        };
+        let (first, last) =
+            self.db.query_row("SELECT min(generation), max(generation) FROM generations", [], read)?;
+        Ok(first.zip(last))
+    }
+
+    /// The generations that are kept, the last one first, at most so many.
+    pub fn history(&self, limit: usize) -> Result<Vec<Entry>> {
+        let mut query = self.db.prepare(
+            "SELECT generation, pushed_at, change, pushed_by_uid, groups, rules, interfaces, bytes
+             FROM generations ORDER BY generation DESC LIMIT ?1",
+        )?;
+        let entry = |row: &rusqlite::Row<'_>| {
+            Ok(Entry {
+                generation: row.get(0)?,
+                time: row.get(1)?,
+                change: row.get(2)?,
+                uid: row.get(3)?,
+                counts: [row.get(4)?, row.get(5)?, row.get(6)?],
+                bytes: row.get(7)?,
+            })
+        };
+        let entries = query.query_map(params![limit as i64], entry)?;
+        entries.collect::<rusqlite::Result<_>>().context("cannot read the history")
+    }
+
+    /// Stores a policy, durably, and forgets the oldest ones.
+    ///
+    /// # Errors
+    /// [`SaveError::Damaged`] asks for [`Store::begin_anew`].
+    pub fn save(&mut self, record: &Record<'_>) -> Result<(), SaveError> {
+        let sort = |error: Error| {
+            if is_damage(&error) { SaveError::Damaged(error) } else { SaveError::Failed(error) }
+        };
+        if Fingerprint::of(&self.path) != self.left {
+            self.look_again().map_err(sort)?;
+        }
+        let saved = self.insert(record);
+        self.left = Fingerprint::of(&self.path);
+        saved.map_err(sort)
+    }
+
+    /// Somebody has touched the file: it must still be the one that was left.
+    fn look_again(&mut self) -> Result<()> {
+        let ours = self.range().ok().flatten().map(|(_, last)| last);
+        if !self.path.exists() {
+            return Err(Error::new(damage::Damaged(format!("the store {} is gone", self.path.display()))));
+        }
+        // Closed first, since it is locked.
+        self.db = Connection::open_in_memory()?;
+        let again = Store::try_open(&self.path, self.kept)?;
+        let theirs = again.range()?.map(|(_, last)| last);
+        if theirs != ours {
+            let message = format!("the store {} has been replaced by another", self.path.display());
+            return Err(Error::new(damage::Damaged(message)));
+        }
+        tracing::warn!("the store {} has been touched by somebody else, and is sound", self.path.display());
+        (self.db, self.left) = (again.db, again.left);
+        Ok(())
+    }
+
+    /// Puts the file aside and makes a new one that holds the policy in force.
+    pub fn begin_anew(&mut self, error: &Error, running: Option<&Record<'_>>) -> Result<()> {
+        self.db = Connection::open_in_memory()?;
+        let faults = self.faults + 1;
+        *self = Store::replace(&self.path, self.kept, error)?;
+        self.faults = faults;
+        if let Some(record) = running {
+            self.insert(record)?;
+            self.left = Fingerprint::of(&self.path);
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, record: &Record<'_>) -> Result<()> {
+        let Record { generation, document, change, uid, counts } = *record;
+        let packed = pack(document)?;
+        let transaction = self.db.transaction()?;
+        transaction.execute(
+            "INSERT INTO generations
+                 (generation, document, bytes, pushed_at, pushed_by_uid, change, groups, rules, interfaces)
+             VALUES (?1, ?2, ?3, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), ?4, ?5, ?6, ?7, ?8)",
+            params![
+                generation,
+                packed,
+                document.len() as i64,
+                uid,
+                change,
+                counts[0] as i64,
+                counts[1] as i64,
+                counts[2] as i64
+            ],
+        )?;
+        transaction.execute(
+            "DELETE FROM generations WHERE generation <= (SELECT max(generation) FROM generations) - ?1",
+            params![self.kept as i64],
+        )?;
+        transaction.commit()?;
+        // The policy is stored; that the file could not shrink is no reason to say otherwise.
+        drop(self.db.pragma(None, "incremental_vacuum", VACUUM_PAGES, |_| Ok(())));
+        Ok(())
+    }
+}
+
+/// Documents repeat themselves: a tenth of their size and less is left of them.
+fn pack(document: &str) -> std::io::Result<Vec<u8>> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(document.as_bytes())?;
+    encoder.finish()
+}
+
+fn unpack(packed: &[u8]) -> std::io::Result<String> {
+    let mut document = String::new();
+    ZlibDecoder::new(packed).take(MAX_DOCUMENT).read_to_string(&mut document)?;
+    Ok(document)
+}
+
+fn sqlite_code(error: &Error) -> Option<ErrorCode> {
+    error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code)
+}
+
+fn is_busy(error: &Error) -> bool {
+    sqlite_code(error) == Some(ErrorCode::DatabaseBusy)
+}
+
+fn is_damage(error: &Error) -> bool {
+    error.downcast_ref::<damage::Damaged>().is_some()
+        || matches!(sqlite_code(error), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+use anyhow::{Result, ensure};
+use rusqlite::{Connection, params};
+
+use super::pack;
+
+/// The version of the tables.
+pub(super) const SCHEMA: i64 = 2;
+
+fn version(db: &Connection) -> Result<i64> {
+    Ok(db.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+/// Refuses tables that this daemon does not know, before it changes anything.
+pub(super) fn refuse_newer(db: &Connection) -> Result<()> {
+    let version = version(db)?;
+    ensure!(
+        version <= SCHEMA,
+        "it is of a newer version ({version}) than this daemon knows ({SCHEMA}): install the newer daemon, \
+         or move the store away to start without a policy"
+    );
+    Ok(())
+}
+
+/// Makes the tables, or brings those of an older version up to date.
+pub(super) fn bring_up(db: &mut Connection) -> Result<()> {
+    let version = version(db)?;
+    if version == SCHEMA {
+        return Ok(());
+    }
+    let transaction = db.transaction()?;
+    transaction.execute_batch(
+        "CREATE TABLE generations (
+             generation INTEGER PRIMARY KEY,
+             -- Packed with zlib.
+             document BLOB NOT NULL,
+             bytes INTEGER NOT NULL,
+             pushed_at TEXT NOT NULL,
+             pushed_by_uid INTEGER,
+             change TEXT NOT NULL,
+             groups INTEGER,
+             rules INTEGER,
+             interfaces INTEGER
+         ) STRICT;",
+    )?;
+    if version == 1 {
+        let mut old =
+            transaction.prepare("SELECT generation, document, pushed_at, pushed_by_uid FROM policy")?;
+        let mut rows = old.query([])?;
+        while let Some(row) = rows.next()? {
+            let (generation, document): (i64, String) = (row.get(0)?, row.get(1)?);
+            let (time, uid): (String, Option<i64>) = (row.get(2)?, row.get(3)?);
+            transaction.execute(
+                "INSERT INTO generations (generation, document, bytes, pushed_at, pushed_by_uid, change)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 'push')",
+                params![
+                    generation,
+                    pack(&document)?,
+                    document.len() as i64,
+                    time.replace(' ', "T") + "Z",
+                    uid
+                ],
+            )?;
+        }
+        drop(rows);
+        drop(old);
+        transaction.execute_batch("DROP TABLE policy;")?;
+    }
+    transaction.pragma_update(None, "user_version", SCHEMA)?;
+    transaction.commit()?;
+    if version == 1 {
+        // The older file cannot give pages back until it is written anew.
+        db.execute_batch("VACUUM")?;
+    }
+    Ok(())
+}
