@@ -18,7 +18,8 @@ use tokio::sync::Semaphore;
 use crate::error::ApiError;
 use crate::push::{Change, PushError, PushOptions, Pushed};
 use crate::switch::{Handle, Switch};
-use crate::{capture, counters, flows, history, metrics, plan, trace, views};
+use crate::version::version;
+use crate::{capture, counters, flows, history, metrics, plan, trace, verify, views};
 
 /// The largest document.
 pub(crate) const MAX_DOCUMENT: usize = 64 << 20;
@@ -54,6 +55,7 @@ impl Api {
     pub fn router(self, uid: u32) -> Router {
         let view = |view: fn(&Switch) -> Value| get(move |State(api): State<Api>| show(api, view));
         let routes = Router::new()
+            .route("/version", get(version))
             .route("/v1/policy", put(push).get(policy))
             .route("/v1/actions/{action}", post(act))
             .route("/v1/status", view(views::status))
@@ -72,6 +74,8 @@ impl Api {
             .merge(history::routes())
             .merge(plan::routes())
             .merge(trace::routes())
+            .merge(verify::routes())
+            .route("/v1/lint", view(views::lint))
             .merge(metrics_routes());
         with_fallbacks(routes).with_state(Api { uid: Some(uid), ..self })
     }

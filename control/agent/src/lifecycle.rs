@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dpdk::{Eal, Mempool, MempoolConfig, Port};
@@ -17,10 +18,12 @@ use crate::accounts::{Accounts, Names};
 use crate::config::Config;
 use crate::flow_log::FlowLog;
 use crate::metrics::PushMetrics;
+use crate::notify;
 use crate::server::{self, Listeners};
 use crate::socket::ApiSocket;
 use crate::store::Store;
 use crate::switch::{self, Current, Switch};
+use crate::watchdog::{self, Watch};
 
 /// Mbufs that each thread keeps at hand.
 const MEMPOOL_CACHE: u32 = 256;
@@ -74,9 +77,21 @@ pub fn run(config: Config) -> Result<()> {
     }
     let metrics = Arc::new(PushMetrics::new());
     let enforce_timeout = config.enforce_timeout;
-    let switch =
-        Switch { datapath, compiler, store, ports: names, current, enforce_timeout, metrics, accounts, pool };
-    let served = serve(runtime, signals, Listeners { socket, metrics: metrics_listener }, switch);
+    let watch = Arc::new(Watch::new(datapath.workers().len()));
+    let switch = Switch {
+        datapath,
+        compiler,
+        store,
+        ports: names,
+        current,
+        enforce_timeout,
+        metrics,
+        accounts,
+        watch,
+        pool,
+    };
+    let listeners = Listeners { socket, metrics: metrics_listener };
+    let served = serve(runtime, signals, listeners, switch, config.stall);
     // They end behind the workers, when all is written.
     for thread in [Some(keeper), writer].into_iter().flatten() {
         drop(thread.join());
@@ -115,20 +130,31 @@ fn listen(address: std::net::SocketAddr) -> Result<TcpListener> {
 }
 
 /// Answers requests until SIGTERM or SIGINT; then stops API, workers and ports.
-fn serve(runtime: Runtime, signals: Signals, listeners: Listeners, switch: Switch) -> Result<()> {
+fn serve(
+    runtime: Runtime,
+    signals: Signals,
+    listeners: Listeners,
+    switch: Switch,
+    stall: Duration,
+) -> Result<()> {
+    let (workers, watch) = (switch.datapath.workers().to_vec(), switch.watch.clone());
     let (handle, inbox) = switch::channel();
     let control =
         std::thread::Builder::new().name("control".to_string()).spawn(move || inbox.serve(switch))?;
     let served = runtime.block_on(async {
+        // The server first: nobody is told that we are ready before it has begun.
         tokio::select! {
-            result = server::serve(&listeners, handle) => result,
+            biased;
             () = signals.any() => Ok(()),
+            result = server::serve(&listeners, handle.clone()) => result,
+            never = watchdog::keep(&watch, &workers, stall, &handle) => match never {},
         }
     });
     tracing::info!("stopping");
+    notify::stopping();
     // Connections end with their runtime, and with the last handle the control thread.
     drop(runtime);
-    drop(listeners);
+    drop((listeners, handle));
     if control.join().is_err() {
         bail!("the control thread has panicked");
     }

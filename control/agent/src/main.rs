@@ -15,6 +15,7 @@ mod flows;
 mod history;
 mod lifecycle;
 mod metrics;
+mod notify;
 mod plan;
 mod push;
 mod server;
@@ -23,7 +24,10 @@ mod socket;
 mod store;
 mod switch;
 mod trace;
+mod verify;
+mod version;
 mod views;
+mod watchdog;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

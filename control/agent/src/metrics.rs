@@ -13,6 +13,7 @@ use prometheus::{
 use worker::WorkerStage;
 
 use crate::switch::Switch;
+use crate::watchdog::{State, Watch};
 
 /// The steps of a push that are timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +128,7 @@ pub fn render(switch: &Switch) -> prometheus::Result<String> {
     page.add(switch.metrics.pushes.clone())?;
     switch_wide(&page, switch)?;
     workers(&page, switch)?;
+    stalls(&page, switch)?;
     interfaces(&page, switch)?;
     ports(&page, switch)?;
     accounts(&page, switch)?;
@@ -264,6 +266,25 @@ fn workers(page: &Page, switch: &Switch) -> prometheus::Result<()> {
         "TSC cycles of turns with and without packets.",
         ["worker", "state"],
         turns,
+    )
+}
+
+fn stalls(page: &Page, switch: &Switch) -> prometheus::Result<()> {
+    let of = |number: fn(&Watch, usize) -> u64| {
+        let workers = 0..switch.datapath.workers().len();
+        workers.map(|worker| ([worker.to_string()], number(&switch.watch, worker))).collect::<Vec<_>>()
+    };
+    page.gauges(
+        "sgswitch_worker_stalled",
+        "Whether the worker makes no progress; one that has ended never will.",
+        ["worker"],
+        of(|watch, worker| u64::from(watch.state(worker) != State::Running)),
+    )?;
+    page.counters(
+        "sgswitch_worker_stalls_total",
+        "How often the worker was found without progress.",
+        ["worker"],
+        of(Watch::stalls),
     )
 }
 

@@ -13,6 +13,7 @@ use worker::Datapath;
 use crate::accounts::{Accounts, Names};
 use crate::metrics::PushMetrics;
 use crate::store::Store;
+use crate::watchdog::Watch;
 
 /// The policy in force.
 pub struct Current {
@@ -35,6 +36,8 @@ pub struct Switch {
     pub enforce_timeout: Duration,
     pub metrics: Arc<PushMetrics>,
     pub accounts: Accounts,
+    /// What has been seen of the workers' progress.
+    pub watch: Arc<Watch>,
     /// Mbufs of the pool, and how to see how many are out.
     pub pool: dpdk::Mempool,
 }

@@ -102,6 +102,11 @@ pub fn stale(switch: &Switch) -> Value {
     })
 }
 
+/// What is allowed in the policy and may not be meant.
+pub fn lint(switch: &Switch) -> Value {
+    with_policy(switch, "Findings", |p| policy::lint(p).into_iter().map(|finding| json!(finding)).collect())
+}
+
 /// The ports as they are.
 pub fn ports(switch: &Switch) -> Value {
     let roles = roles(switch);
@@ -163,6 +168,8 @@ pub fn workers(switch: &Switch) -> Value {
         json!({
             "Worker": index,
             "Cpu": w.cpu,
+            "State": switch.watch.state(index).label(),
+            "Stalls": switch.watch.stalls(index),
             "Generation": s.generation.get(),
             "Received": s.received.get(),
             "Transmitted": s.transmitted.get(),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use engine::addr::Family;
+use engine::ids::InterfaceId;
 use engine::policy::{Direction, Query, Service};
 use engine::snapshot::Snapshot;
 use engine::verdict::Judgement;
@@ -48,7 +49,16 @@ pub(crate) fn ask(
     direction: Direction,
     packet: &Packet,
 ) -> Option<Judgement> {
-    let interface = snapshot.interfaces.get(compiler.interface_id(interface)?)?;
+    ask_at(compiler.interface_id(interface)?, snapshot, direction, packet)
+}
+
+fn ask_at(
+    interface: InterfaceId,
+    snapshot: &Snapshot,
+    direction: Direction,
+    packet: &Packet,
+) -> Option<Judgement> {
+    let interface = snapshot.interfaces.get(interface)?;
     let family = if packet.remote.is_ipv4() { Family::V4 } else { Family::V6 };
     let service = |port| Service::new(family, packet.protocol, port);
     let query = Query {
@@ -72,13 +82,28 @@ pub fn self_check(
     snapshot: &Snapshot,
     samples: usize,
 ) -> Result<usize, Box<Mismatch>> {
+    self_check_by(policy, |id| compiler.interface_id(id), snapshot, samples)
+}
+
+/// The same where the compiler is not at hand, but the numbers that it has given
+/// to interfaces are.
+///
+/// # Errors
+/// As above.
+pub fn self_check_by(
+    policy: &Validated,
+    number: impl Fn(&str) -> Option<InterfaceId>,
+    snapshot: &Snapshot,
+    samples: usize,
+) -> Result<usize, Box<Mismatch>> {
     let mut asked = 0;
     let share = (samples / policy.interfaces.len().max(1)).max(8);
     // Of many interfaces every n-th, so that the samples reach all of the policy.
     let stride = (policy.interfaces.len() * 8).div_ceil(samples.max(1)).max(1);
     for interface in policy.interfaces.values().step_by(stride) {
         for (direction, packet) in edges(policy, interface, share) {
-            let Some(compiled) = ask(compiler, snapshot, &interface.id, direction, &packet) else { continue };
+            let compiled = number(&interface.id).and_then(|id| ask_at(id, snapshot, direction, &packet));
+            let Some(compiled) = compiled else { continue };
             let (oracle, _) = oracle::judge(policy, interface, direction, &packet);
             if compiled != oracle {
                 let interface = interface.id.clone();

@@ -9,6 +9,7 @@ mod document;
 mod edit;
 mod explain;
 mod export;
+mod lint;
 mod model;
 pub mod oracle;
 mod plan;
@@ -17,13 +18,14 @@ mod report;
 mod rulebook;
 mod validate;
 
-pub use check::{Mismatch, self_check};
+pub use check::{Mismatch, self_check, self_check_by};
 pub use compile::Compiler;
 pub use document::{merge, parse};
 pub use edit::{Edited, edit};
 pub use explain::{
     Between, EndExplanation, ExplainError, ExplainRequest, Explanation, NearestMiss, explain, explain_ends,
 };
+pub use lint::{Finding, Severity, lint};
 pub use model::*;
 pub use plan::{Change, Group, ObjectChange, Plan, QuotaUse, RuleChange, VerdictChange, plan};
 pub use report::{Fault, Faults, MAX_FAULTS, Notice};

@@ -9,7 +9,9 @@ use crate::actions::{
 };
 use crate::counters::Counters;
 use crate::flows::Flows;
+use crate::generate::Generate;
 use crate::history::{Export, History, Rollback};
+use crate::lint::{Lint, Verify};
 use crate::plan::Plan;
 use crate::top::Top;
 use crate::trace::Trace;
@@ -20,7 +22,15 @@ use crate::trace::Trace;
     name = "sgctl",
     version,
     about,
-    after_help = "Exit status: 0 ok, 1 no answer, 2 invalid document or command line, 3 quota, 4 conflict, 5 datapath, 10 a plan has changes."
+    after_help = "\
+Exit status:
+  0  ok
+  1  no answer: no daemon, no permission, another version, no such file
+  2  invalid document or command line
+  3  quota exceeded
+  4  conflict: another generation is in force than --if-generation says
+  5  datapath: the switch could not, or not with every worker in time
+  10 a plan has changes or lint has warnings"
 )]
 pub struct Arguments {
     /// The daemon's socket.
@@ -81,6 +91,20 @@ pub enum Verb {
     Rollback(Rollback),
     /// The policy as a document; pushing it back changes nothing.
     Export(Export),
+    /// Write completions for a shell, or the manual.
+    #[command(hide = true)]
+    Generate {
+        #[command(subcommand)]
+        what: Generate,
+    },
+    /// What is allowed in a policy and may not be meant. Exits with 10 if there are warnings.
+    Lint(Lint),
+    /// Hold the tables in force against their rules.
+    Verify(Verify),
+    /// Rules that match nothing because what they refer to is gone.
+    Stale,
+    /// Drops by reason.
+    Drops,
     /// Connections: listed, ended, and who sends most.
     Flows {
         #[command(subcommand)]

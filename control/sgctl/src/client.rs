@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
 use crate::cli::Output;
-use crate::{EXIT_CONFLICT, EXIT_DATAPATH, EXIT_INVALID, EXIT_OTHER, EXIT_QUOTA, output};
+use crate::progress::{self, Step};
+use crate::{EXIT_CONFLICT, EXIT_DATAPATH, EXIT_INVALID, EXIT_OTHER, EXIT_QUOTA, output, versions};
 
 /// The largest document that the daemon takes.
 const MAX_DOCUMENT: usize = 64 << 20;
@@ -38,7 +39,7 @@ impl Failure {
     /// Prints it on standard error, or as a document where that was asked for.
     pub fn print(&self, output: Output) {
         match output {
-            Output::Table => eprint!("{}", output::errors(&self.body)),
+            Output::Table => anstream::eprint!("{}", output::errors(&self.body)),
             Output::Json | Output::Yaml => output::print_tree(output, &self.body),
         }
     }
@@ -56,6 +57,11 @@ impl<'a> Ask<'a> {
     pub fn get(path: &'a str) -> Ask<'a> {
         Ask { method: Method::GET, path, body: None, if_match: None }
     }
+
+    /// Whether it is to change what is in force.
+    fn is_change(&self) -> bool {
+        self.method == Method::PUT || self.path.starts_with("/v1/actions/")
+    }
 }
 
 /// Asks the daemon and returns its answer.
@@ -64,15 +70,25 @@ pub fn ask(socket: &Path, ask: Ask<'_>) -> Result<Value, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::local(EXIT_OTHER, "ClientError", e.to_string()))?;
-    let answer = runtime.block_on(async { tokio::time::timeout(TIMEOUT, exchange(socket, ask)).await });
-    answer.unwrap_or_else(|_| {
+    let step = Step::default();
+    let is_change = ask.is_change();
+    let answer = runtime.block_on(async {
+        let exchange = tokio::time::timeout(TIMEOUT, exchange(socket, ask, &step));
+        let answer = if is_change { progress::beside(exchange, &step).await } else { exchange.await };
+        match answer {
+            Ok(Err(failure)) => Ok(Err(versions::explained(socket, failure).await)),
+            other => other,
+        }
+    });
+    answer.unwrap_or_else(|_: tokio::time::error::Elapsed| {
         let message = format!("the daemon at {} has not answered for {TIMEOUT:?}", socket.display());
         Err(Failure::local(EXIT_OTHER, "RequestExpired", message))
     })
 }
 
-async fn exchange(socket: &Path, ask: Ask<'_>) -> Result<Value, Failure> {
-    let (response, driver) = send(socket, ask).await?;
+/// One request and its answer.
+pub async fn exchange(socket: &Path, ask: Ask<'_>, step: &Step) -> Result<Value, Failure> {
+    let (response, driver) = send(socket, ask, step).await?;
     let status = response.status();
     let bytes = response.into_body().collect().await.map_err(broken)?.to_bytes();
     drop(driver);
@@ -87,7 +103,7 @@ fn broken(error: hyper::Error) -> Failure {
 type Driver = tokio::task::JoinHandle<hyper::Result<()>>;
 
 /// Sends a request; the head of its answer, and what keeps the connection going.
-async fn send(socket: &Path, ask: Ask<'_>) -> Result<(Response<Incoming>, Driver), Failure> {
+async fn send(socket: &Path, ask: Ask<'_>, step: &Step) -> Result<(Response<Incoming>, Driver), Failure> {
     let body = ask.body.map_or_else(Bytes::new, |b| Bytes::from(b.to_string()));
     if body.len() > MAX_DOCUMENT {
         let message =
@@ -108,6 +124,7 @@ async fn send(socket: &Path, ask: Ask<'_>) -> Result<(Response<Incoming>, Driver
     let request = request
         .body(Full::new(body))
         .map_err(|e| Failure::local(EXIT_OTHER, "ClientError", e.to_string()))?;
+    step.set("the daemon validates, compiles, checks and publishes it");
     Ok((sender.send_request(request).await.map_err(broken)?, driver))
 }
 
@@ -151,12 +168,15 @@ pub fn stream(
         .build()
         .map_err(|e| Failure::local(EXIT_OTHER, "ClientError", e.to_string()))?;
     runtime.block_on(async {
-        let (response, driver) = send(socket, Ask::get(path)).await?;
+        let (response, driver) = send(socket, Ask::get(path), &Step::default()).await?;
         let status = response.status();
         let mut body = response.into_body();
         if !status.is_success() {
             let bytes = body.collect().await.map_err(broken)?.to_bytes();
-            return understood(status, &bytes).map(|_| ());
+            return match understood(status, &bytes) {
+                Ok(_) => Ok(()),
+                Err(failure) => Err(versions::explained(socket, failure).await),
+            };
         }
         let mut rest = Vec::new();
         while let Some(frame) = body.frame().await {
@@ -175,9 +195,17 @@ pub fn stream(
 fn no_daemon(socket: &Path, error: &std::io::Error) -> Failure {
     use std::io::ErrorKind;
     let hint = match error.kind() {
-        ErrorKind::NotFound => "there is no such socket: is sgswitchd running, and is --socket right?",
-        ErrorKind::ConnectionRefused => "nobody listens there: sgswitchd has ended; start it again",
-        ErrorKind::PermissionDenied => "you may not use it: be root, or a member of the socket's group",
+        ErrorKind::NotFound => {
+            "there is no such socket: is sgswitchd running (systemctl status sgswitchd), and is --socket right?"
+        }
+        ErrorKind::ConnectionRefused => {
+            "nobody listens there: sgswitchd has ended; journalctl -u sgswitchd -e says why, \
+             systemctl start sgswitchd starts it again"
+        }
+        ErrorKind::PermissionDenied => {
+            "you may not use it: be root, or a member of the socket's group (usermod -aG sgswitch USER, then log in \
+             again)"
+        }
         _ => "the connection failed",
     };
     Failure::local(EXIT_OTHER, "NoDaemon", format!("{}: {hint} ({error})", socket.display()))

@@ -9,12 +9,16 @@ mod client;
 mod counters;
 mod documents;
 mod flows;
+mod generate;
 mod history;
+mod lint;
 mod output;
 mod plan;
+mod progress;
 mod top;
 mod trace;
 mod verbs;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -28,7 +32,7 @@ pub const EXIT_QUOTA: u8 = 3;
 pub const EXIT_CONFLICT: u8 = 4;
 /// The switch could not.
 pub const EXIT_DATAPATH: u8 = 5;
-/// A plan has changes.
+/// A plan has changes, or lint has found something.
 pub const EXIT_CHANGES: u8 = 10;
 /// Anything else: no daemon, no permission, no such file.
 pub const EXIT_OTHER: u8 = 1;

@@ -2,10 +2,17 @@
 
 use std::io::Write;
 
-use comfy_table::{ContentArrangement, Table, presets};
+use anstyle::{AnsiColor, Style};
+use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
 use serde_json::Value;
 
 use crate::cli::Output;
+
+/// How the word before an error looks; what cannot be styled is stripped of it.
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+
+/// The same before a notice.
+const NOTICE: Style = AnsiColor::Yellow.on_default().bold();
 
 /// Prints a tree as JSON or YAML.
 pub fn print_tree(output: Output, value: &Value) {
@@ -13,13 +20,25 @@ pub fn print_tree(output: Output, value: &Value) {
         Output::Yaml => serde_yaml_ng::to_string(value).unwrap_or_default(),
         Output::Json | Output::Table => format!("{value:#}\n"),
     };
-    print(&text);
+    write(std::io::stdout().lock(), &text);
 }
 
-/// Prints to standard output. That nobody reads on, as behind `| head`, is no error.
+/// Prints to standard output, in colour on a terminal where NO_COLOR is not set.
 pub fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
+    write(anstream::stdout().lock(), text);
+}
+
+/// That nobody reads on, as behind `| head`, is no error.
+fn write(mut out: impl Write, text: &str) {
     drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+/// What may not be meant as it is written, one a line.
+pub fn notices(notices: &[Value]) -> String {
+    let line = |notice: &Value| {
+        format!("{NOTICE}notice:{NOTICE:#} {}: {}\n", cell(&notice["path"]), cell(&notice["message"]))
+    };
+    notices.iter().map(line).collect()
 }
 
 /// Errors, one a line, each with its place.
@@ -34,15 +53,15 @@ pub fn errors(body: &Value) -> String {
         match part("code") {
             // As EC2's documentation has the line (D15).
             "CannotDelete" => text.push_str(&format!("Client.CannotDelete: {}\n", part("message"))),
-            code => text.push_str(&format!("sgctl: {path}{} ({code})\n", part("message"))),
+            code => text.push_str(&format!("{ERROR}sgctl:{ERROR:#} {path}{} ({code})\n", part("message"))),
         }
         if let Some(file) = error["file"].as_str() {
-            text.push_str(&format!("sgctl:   in {file}\n"));
+            text.push_str(&format!("{ERROR}sgctl:{ERROR:#}   in {file}\n"));
         }
     }
     match body["not_listed"].as_u64() {
         None | Some(0) => {}
-        Some(more) => text.push_str(&format!("sgctl: and {more} more errors\n")),
+        Some(more) => text.push_str(&format!("{ERROR}sgctl:{ERROR:#} and {more} more errors\n")),
     }
     text
 }
@@ -50,10 +69,12 @@ pub fn errors(body: &Value) -> String {
 /// A table with these columns, or a word that there is nothing.
 pub fn table(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
+    table.style_text_only();
     table
         .load_preset(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(headers);
+        .enforce_styling()
+        .set_header(headers.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
     for row in rows {
         table.add_row(row);
     }
@@ -91,6 +112,7 @@ pub fn plain(answer: &Value, list: &str, columns: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anstream::adapter::strip_str;
     use serde_json::json;
 
     #[test]
@@ -100,7 +122,7 @@ mod tests {
             { "code": "X", "message": "y", "path": "Z[3]", "file": "a.json: Z[1]" },
         ], "not_listed": 7 });
         assert_eq!(
-            errors(&body),
+            strip_str(&errors(&body)).to_string(),
             "sgctl: SecurityGroups[0].GroupName: no name (MissingParameter)\n\
              sgctl: Z[3]: y (X)\nsgctl:   in a.json: Z[1]\nsgctl: and 7 more errors\n"
         );
@@ -110,6 +132,7 @@ mod tests {
     fn tables_have_columns_or_say_that_they_are_empty() {
         let answer = json!({ "Items": [{ "A": 1 }, { "A": "two", "B": false }] });
         let shown = plain(&answer, "Items", &[("FIRST", "A"), ("SECOND", "B")]);
+        let shown = strip_str(&shown).to_string();
         let lines: Vec<Vec<&str>> = shown.lines().map(|l| l.split_whitespace().collect()).collect();
         assert_eq!(lines, [["FIRST", "SECOND"], ["1", "-"], ["two", "no"]]);
         assert_eq!(plain(&json!({ "Items": [] }), "Items", &[("FIRST", "A")]), "none\n");

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::cli::Arguments;
 use crate::client::{Ask, Failure, ask};
 use crate::documents;
-use crate::output::{cell, items, table};
+use crate::output::{cell, items, notices, table};
 
 /// How many rows of each table people are shown.
 const SHOWN: usize = 50;
@@ -42,10 +42,7 @@ pub fn has_changes(answer: &Value) -> bool {
 
 /// The plan in tables.
 pub fn in_words(answer: &Value) -> String {
-    let mut text = String::new();
-    for notice in items(answer, "Notices") {
-        text.push_str(&format!("notice: {}: {}\n", cell(&notice["path"]), cell(&notice["message"])));
-    }
+    let mut text = notices(items(answer, "Notices"));
     let generation = cell(&answer["Generation"]);
     if !has_changes(answer) {
         return text + &format!("nothing changes: generation {generation} says the same\n");

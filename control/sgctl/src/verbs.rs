@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::actions::{Action, When};
 use crate::cli::{Arguments, Explain, Output, Push, Verb, What};
 use crate::client::{Ask, Failure, ask};
-use crate::output::{cell, items, plain, print, print_tree, table};
-use crate::{EXIT_CHANGES, counters, documents, flows, history, plan, top, trace};
+use crate::output::{cell, items, notices, plain, print, print_tree, table};
+use crate::{EXIT_CHANGES, EXIT_DATAPATH, counters, documents, flows, history, lint, plan, top, trace};
 
 /// What there is to show before the first policy.
 const NO_POLICY: &str =
@@ -29,12 +29,35 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         other => print_tree(other, value),
     };
     match &arguments.verb {
+        Verb::Generate { what } => what.write()?,
         Verb::Push(push) => {
             let pushed = push_documents(arguments, push)?;
             show(&pushed, &pushed_in_words);
         }
         Verb::Show { what: What::Policy } => print_tree(arguments.output, &answer(Ask::get("/v1/policy"))?),
         Verb::Export(verb) => print_tree(arguments.output, &history::export(arguments, verb)?),
+        Verb::Stale => {
+            let (path, for_people) = view(What::Stale);
+            show(&answer(Ask::get(path))?, &for_people);
+        }
+        Verb::Drops => {
+            let (path, for_people) = view(What::Drops);
+            show(&answer(Ask::get(path))?, &for_people);
+        }
+        Verb::Lint(verb) => {
+            let linted = lint::linted(arguments, verb)?;
+            show(&linted, &lint::in_words);
+            if lint::has_warnings(&linted) {
+                return Ok(ExitCode::from(EXIT_CHANGES));
+            }
+        }
+        Verb::Verify(verb) => {
+            let verified = lint::verified(arguments, verb)?;
+            show(&verified, &lint::verified_in_words);
+            if !verified["Mismatch"].is_null() {
+                return Ok(ExitCode::from(EXIT_DATAPATH));
+            }
+        }
         Verb::History(verb) => show(&history::history(arguments, verb)?, &history::in_words),
         Verb::Rollback(verb) => show(&history::rollback(arguments, verb)?, &pushed_in_words),
         Verb::Show { what } => {
@@ -102,10 +125,7 @@ fn act(arguments: &Arguments, (action, request): Action, when: &When) -> Result<
 
 /// What a single change has made, and the generation that enforces it.
 fn acted(answer: &Value) -> String {
-    let mut text = String::new();
-    for notice in items(answer, "Notices") {
-        text.push_str(&format!("notice: {}: {}\n", cell(&notice["path"]), cell(&notice["message"])));
-    }
+    let mut text = notices(items(answer, "Notices"));
     let made = answer["GroupId"].as_str().or(answer["PrefixList"]["PrefixListId"].as_str());
     let rules = items(answer, "SecurityGroupRules");
     let rules = rules.iter().filter_map(|rule| rule["SecurityGroupRuleId"].as_str());
@@ -117,10 +137,7 @@ fn acted(answer: &Value) -> String {
 }
 
 fn pushed_in_words(pushed: &Value) -> String {
-    let mut text = String::new();
-    for notice in items(pushed, "notices") {
-        text.push_str(&format!("notice: {}: {}\n", cell(&notice["path"]), cell(&notice["message"])));
-    }
+    let text = notices(items(pushed, "notices"));
     let count = |key: &str| cell(&pushed[key]);
     let state = match pushed["enforced"].as_bool() {
         Some(true) => format!("enforced by every worker after {} us", count("enforced_us")),
@@ -166,6 +183,7 @@ fn view(what: What) -> View {
             &[
                 ("WORKER", "Worker"),
                 ("CPU", "Cpu"),
+                ("STATE", "State"),
                 ("GENERATION", "Generation"),
                 ("RECEIVED", "Received"),
                 ("TRANSMITTED", "Transmitted"),

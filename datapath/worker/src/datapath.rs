@@ -19,7 +19,7 @@ use crate::clock::TickSource;
 use crate::egress::Egress;
 use crate::mailbox::{Command, Connections, Filter, Mailbox};
 use crate::observer::{AttentionSwitch, Observer, Sightings, TapRequest};
-use crate::statistics::WorkerStatistics;
+use crate::statistics::{Ending, WorkerStatistics};
 use crate::wiring::wire;
 use crate::worker::Worker;
 use crate::{DatapathConfig, PortSpec};
@@ -192,7 +192,9 @@ impl Datapath {
                 counters: counters.clone(),
                 advise: dpdk::advise_huge_pages,
             };
+            let ending = Ending(statistics.clone());
             let body = move || {
+                let _ending = ending;
                 // EAL has pinned the thread that we were made by.
                 if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
                     drop(report.send(Err(StartError::Core { worker: index, cpu })));

@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use engine::pipeline::{Counter, Stage};
 
 /// Where a worker's cycles go: the stages of the pipeline, and what surrounds them.
@@ -114,9 +117,20 @@ pub struct WorkerStatistics {
     pub sightings_lost: Counter,
     /// The generation it judges by.
     pub generation: Counter,
+    ended: AtomicBool,
 }
 
 impl WorkerStatistics {
+    /// Turns of the loop so far. A worker that lives turns, idle or not.
+    pub fn turns(&self) -> u64 {
+        self.busy_turns.get() + self.idle_turns.get()
+    }
+
+    /// Whether the worker's thread is over: at a stop, or by a panic.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
     /// The totals of a stage.
     #[inline]
     pub fn stage(&self, stage: WorkerStage) -> &StageTotals {
@@ -136,9 +150,32 @@ impl WorkerStatistics {
     }
 }
 
+/// Notes the end of a worker's thread, however it ends.
+pub(crate) struct Ending(pub Arc<WorkerStatistics>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_that_panics_has_ended() {
+        let statistics = Arc::<WorkerStatistics>::default();
+        let (ending, (go, wait)) = (Ending(statistics.clone()), std::sync::mpsc::channel::<()>());
+        let thread = std::thread::spawn(move || {
+            let _ending = ending;
+            wait.recv().expect("nobody sends: it panics here");
+        });
+        assert!(!statistics.has_ended());
+        drop(go);
+        assert!(thread.join().is_err());
+        assert!(statistics.has_ended());
+    }
 
     #[test]
     fn bursts_fall_into_their_class() {

@@ -42,6 +42,7 @@ pub(super) struct Workers {
     pub idle: Option<IdleMode>,
     pub idle_sleep_us: Option<u64>,
     pub ring_size: Option<u32>,
+    pub stall_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

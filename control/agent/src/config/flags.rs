@@ -67,6 +67,9 @@ pub(super) struct Flags {
     /// What is logged: error, warn, info, debug, trace.
     #[arg(long, value_name = "LEVEL")]
     pub log: Option<tracing::Level>,
+    /// Write the manual into a folder, and end.
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub generate_man: Option<PathBuf>,
     /// Arguments for DPDK's EAL, passed on untouched.
     #[arg(last = true, value_name = "EAL ARGUMENTS")]
     pub eal: Vec<String>,

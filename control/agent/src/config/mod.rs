@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use engine::conntrack::Timeouts;
 use serde::Deserialize;
 use worker::Idle;
@@ -43,6 +43,8 @@ pub struct Config {
     pub mbufs: u32,
     /// Bytes of a frame that fit one mbuf.
     pub mbuf_room: u16,
+    /// How long a worker may make no turn before it counts as stalled.
+    pub stall: Duration,
     /// Packets that fit each ring between workers.
     pub ring_size: u32,
     /// Descriptors of each queue, receiving and sending.
@@ -91,6 +93,14 @@ pub(crate) enum IdleMode {
 /// Reads the command line and the file it names.
 pub fn load() -> Result<Config> {
     let flags = Flags::parse();
+    if let Some(folder) = &flags.generate_man {
+        clap_mangen::Man::new(Flags::command())
+            .section("8")
+            .generate_to(folder)
+            .with_context(|| format!("the manual cannot be written into {}", folder.display()))?;
+        // As --help, which ends the process where it is read.
+        std::process::exit(0);
+    }
     let file = flags.config.as_deref().map_or_else(|| Ok(File::default()), File::read)?;
     merge(flags, file)
 }
@@ -127,6 +137,7 @@ fn merge(flags: Flags, file: File) -> Result<Config> {
         interfaces: flags.interfaces.or(file.connections.interfaces).unwrap_or(16_384),
         mbufs: flags.mbufs.or(file.pools.mbufs).unwrap_or(32_767),
         mbuf_room: flags.mbuf_room.or(file.pools.mbuf_room).unwrap_or(2048),
+        stall: Duration::from_secs(file.workers.stall_seconds.unwrap_or(2)),
         ring_size: flags.ring_size.or(file.workers.ring_size).unwrap_or(4096),
         descriptors: (
             flags.rx_descriptors.or(file.pools.rx_descriptors).unwrap_or(1024),
@@ -148,6 +159,7 @@ fn merge(flags: Flags, file: File) -> Result<Config> {
     ensure!((1..=1 << 20).contains(&config.interfaces), "interfaces: expected 1 to {}", 1 << 20);
     ensure!((1..=100_000).contains(&config.kept), "store.kept: expected 1 to 100000");
     ensure!(config.mbufs >= 64, "mbufs: expected 64 or more");
+    ensure!((1..=3600).contains(&config.stall.as_secs()), "stall_seconds: expected 1 to 3600");
     ensure!((32..=1 << 20).contains(&config.ring_size), "ring_size: expected 32 to {}", 1 << 20);
     ensure!(config.descriptors.0 > 0 && config.descriptors.1 > 0, "descriptors: expected 1 or more");
     ensure!((512..=16_384).contains(&config.mbuf_room), "mbuf_room: expected 512 to 16384 bytes");
@@ -221,6 +233,7 @@ mod tests {
             (vec![], "[connections]\nper_interface = 0", "per_interface"),
             (vec!["--mbufs", "1"], "", "mbufs"),
             (vec![], "[store]\nkept = 0", "store.kept"),
+            (vec![], "[workers]\nstall_seconds = 0", "stall_seconds"),
             (vec!["--timeout", "upd=3"], "", "expected one of tcp_established, udp"),
             (vec![], "[timeouts]\nupd = 3", "expected one of tcp_established, udp"),
             (vec!["--timeout", "udp"], "", "NAME=SECONDS"),

@@ -38,6 +38,32 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// A copy of a file as it was found; gone when it is dropped.
+pub(super) struct Copy(PathBuf);
+
+impl Copy {
+    pub fn of(path: &Path) -> Result<Copy> {
+        let copy = Copy(beside(path, ".found"));
+        std::fs::copy(path, &copy.0).with_context(|| format!("cannot copy {}", path.display()))?;
+        Ok(copy)
+    }
+
+    /// In the place of the file.
+    pub fn put_back(self, path: &Path) -> Result<()> {
+        for suffix in ["-wal", "-shm"] {
+            drop(std::fs::remove_file(beside(path, suffix)));
+        }
+        std::fs::rename(&self.0, path).with_context(|| format!("cannot put back {}", path.display()))
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // It is not there any more if it was put back.
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
 /// The most damaged stores that are kept.
 const MAX_ASIDE: u32 = 1000;
 

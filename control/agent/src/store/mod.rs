@@ -240,9 +240,16 @@ impl Store {
         if !self.path.exists() {
             return Err(Error::new(damage::Damaged(format!("the store {} is gone", self.path.display()))));
         }
-        // Closed first, since it is locked.
+        // Closed first, since it is locked; closing may write to it.
+        let found = damage::Copy::of(&self.path)?;
         self.db = Connection::open_in_memory()?;
-        let again = Store::try_open(&self.path, self.kept)?;
+        let again = match Store::try_open(&self.path, self.kept) {
+            Ok(again) => again,
+            Err(error) => {
+                found.put_back(&self.path)?;
+                return Err(error);
+            }
+        };
         let theirs = again.range()?.map(|(_, last)| last);
         if theirs != ours {
             let message = format!("the store {} has been replaced by another", self.path.display());

@@ -5,9 +5,13 @@ mod support;
 
 mod actions;
 mod bounds;
+mod frozen;
 mod policy;
 mod refusals;
+mod service;
 mod start;
 mod store;
 mod talk;
+mod unit;
+mod watchdog;
 mod watching;

@@ -163,3 +163,12 @@ fn connections_before_the_switch_is_ready_are_answered_when_it_is() {
     .unwrap();
     assert_eq!(answer(stream).status, 200);
 }
+
+#[test]
+fn its_version_can_be_asked_without_knowing_the_apis() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), &[]);
+    let version = serde_json::json!({ "Version": env!("CARGO_PKG_VERSION"), "ApiVersions": ["v1"] });
+    assert_eq!(daemon.show("/version"), version);
+    assert_eq!(daemon.show("/v1/status")["ApiVersion"], "v1");
+}

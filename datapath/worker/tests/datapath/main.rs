@@ -33,7 +33,10 @@ fn s12_one_worker_judges_and_gives_every_mbuf_back() {
     assert!(datapath.connections(10, |entry| entry.key().protocol() == 6)[0].2.is_empty());
     let ports = datapath.ports();
     assert_eq!((ports[0].name.as_str(), ports[1].statistics.unwrap().tx_packets), ("a", 225));
+    let worker = datapath.workers()[0].statistics.clone();
+    assert!(worker.turns() >= 300 / 32 && !worker.has_ended());
     datapath.stop();
+    assert!(worker.has_ended());
     assert_eq!(pool.in_use(), 0);
     let expected: Vec<_> = frames.iter().filter(|f| f[37] == 53).cloned().collect();
     assert_eq!(Capture::read(&output.0), expected, "in order, and unmodified (S12)");
