@@ -230,6 +230,8 @@ pub enum Standing {
     Allowed,
     /// Rules of an end that tracks it would not.
     NotAllowed,
+    /// Rules of an end that does not track it do not: its packets are dropped.
+    Cut,
     /// An end that it has is no longer plugged in under that name.
     Gone,
 }
@@ -242,6 +244,7 @@ pub fn standing(book: &Rulebook, entry: &Entry, names: &Names) -> Standing {
         (from, Direction::Outbound, tuple.at_sender()),
         (from.other(), Direction::Inbound, tuple.at_receiver()),
     ];
+    let mut standing = Standing::Allowed;
     for (side, direction, packet) in ends {
         let id: InterfaceId = entry.end(side);
         if !id.is_some() {
@@ -255,11 +258,14 @@ pub fn standing(book: &Rulebook, entry: &Entry, names: &Names) -> Standing {
         if !owns && interface.source_dest_check && !is_link_local(own) {
             return Standing::Gone;
         }
-        if entry.is_tracked(side) && book.judge(interface, direction, &packet).0 == Judgement::Denied {
-            return Standing::NotAllowed;
+        if book.judge(interface, direction, &packet).0 == Judgement::Denied {
+            if !entry.is_tracked(side) {
+                return Standing::Cut;
+            }
+            standing = Standing::NotAllowed;
         }
     }
-    Standing::Allowed
+    standing
 }
 
 fn is_link_local(address: IpAddr) -> bool {

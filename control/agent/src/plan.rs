@@ -44,7 +44,7 @@ struct PlanQuery {
 #[serde(rename_all = "PascalCase")]
 struct Flows {
     /// Untracked flows of the last minute that pass now and would stop at once,
-    /// and connections whose interface goes.
+    /// and connections whose interface goes, or that an end without state refuses.
     cut: List,
     /// Connections that rules let open now and would not then: they go on.
     outlive: List,
@@ -142,8 +142,8 @@ fn flows(gathered: &Gathered) -> Flows {
         let now = standing(before, entry, names);
         match standing(after, entry, names) {
             Standing::Allowed => {}
-            Standing::Gone if now == Standing::Gone => {}
-            Standing::Gone => flows.cut.push(|| shown(entry, names)),
+            Standing::Gone | Standing::Cut if matches!(now, Standing::Gone | Standing::Cut) => {}
+            Standing::Gone | Standing::Cut => flows.cut.push(|| shown(entry, names)),
             Standing::NotAllowed if now == Standing::Allowed => flows.outlive.push(|| shown(entry, names)),
             Standing::NotAllowed => flows.outlive_already += 1,
         }

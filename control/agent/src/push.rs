@@ -234,6 +234,7 @@ impl Switch {
                 .map_err(PushError::NotEnforced)?;
             pushed.enforced = true;
             pushed.enforced_us = start.elapsed().as_micros() as u64;
+            metrics.enforced(start.elapsed());
         }
         tracing::info!(
             "generation {generation}: {} groups, {} rules, {} interfaces, published after {} us, enforced after {} us",
@@ -253,7 +254,7 @@ fn value(name: &str, bytes: &[u8], metrics: &PushMetrics) -> Result<Value, PushE
 }
 
 /// Groups, rules and interfaces of a policy.
-fn counts(policy: &Validated) -> [usize; 3] {
+pub fn counts(policy: &Validated) -> [usize; 3] {
     let rules = policy.groups.values().map(|g| g.inbound.len() + g.outbound.len()).sum();
     [policy.groups.len(), rules, policy.interfaces.len()]
 }

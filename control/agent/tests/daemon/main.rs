@@ -6,6 +6,7 @@ mod support;
 mod actions;
 mod bounds;
 mod frozen;
+mod metrics;
 mod policy;
 mod refusals;
 mod service;

@@ -1,166 +1,17 @@
-//! Prometheus metrics. Workers count on their own; what they have counted is
-//! read when it is scraped, so that a scrape costs the packet path nothing.
-
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+//! Workers, interfaces and ports.
 
 use engine::pipeline::{InterfaceCounters, PassClass};
 use engine::verdict::DropReason;
-use prometheus::core::Collector;
-use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
-};
-use worker::WorkerStage;
+use worker::{BURST_SIZES, WorkerStage};
 
+use super::Page;
 use crate::switch::Switch;
 use crate::watchdog::{State, Watch};
-
-/// The steps of a push that are timed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// From bytes to a tree.
-    Parse,
-    /// From the document to types.
-    Validate,
-    /// To a snapshot.
-    Compile,
-    /// Against the oracle.
-    SelfCheck,
-    /// To the disk.
-    Store,
-    /// The pointer swap.
-    Publish,
-    /// Until every worker judges by it.
-    Enforce,
-}
-
-impl Step {
-    const fn label(self) -> &'static str {
-        match self {
-            Step::Parse => "parse",
-            Step::Validate => "validate",
-            Step::Compile => "compile",
-            Step::SelfCheck => "self_check",
-            Step::Store => "store",
-            Step::Publish => "publish",
-            Step::Enforce => "enforce",
-        }
-    }
-}
-
-/// What is counted of pushes.
-pub struct PushMetrics {
-    seconds: HistogramVec,
-    pushes: IntCounterVec,
-}
-
-impl PushMetrics {
-    /// With all counters at 0.
-    pub fn new() -> PushMetrics {
-        let buckets = vec![1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0, 5.0];
-        let seconds =
-            HistogramOpts::new("sgswitch_push_step_seconds", "Time of each step of a push.").buckets(buckets);
-        let pushes =
-            Opts::new("sgswitch_pushes_total", "Pushes by result: ok, or refused with nothing changed.");
-        PushMetrics {
-            seconds: HistogramVec::new(seconds, &["step"]).expect("a valid name and label"),
-            pushes: IntCounterVec::new(pushes, &["result"]).expect("a valid name and label"),
-        }
-    }
-
-    /// Times a step.
-    pub fn time<R>(&self, step: Step, work: impl FnOnce() -> R) -> R {
-        let start = Instant::now();
-        let result = work();
-        self.seconds.with_label_values(&[step.label()]).observe(start.elapsed().as_secs_f64());
-        result
-    }
-
-    /// Counts a push.
-    pub fn finished(&self, ok: bool) {
-        self.pushes.with_label_values(&[if ok { "ok" } else { "refused" }]).inc();
-    }
-}
-
-/// Families that are filled anew for each scrape.
-struct Page(Registry);
-
-impl Page {
-    /// A family of counters, each with its labels' values.
-    fn counters<const N: usize>(
-        &self,
-        name: &str,
-        help: &str,
-        labels: [&str; N],
-        values: impl IntoIterator<Item = ([String; N], u64)>,
-    ) -> prometheus::Result<()> {
-        let family = IntCounterVec::new(Opts::new(name, help), &labels)?;
-        for (labels, value) in values {
-            family.with_label_values(&labels.each_ref().map(String::as_str)).inc_by(value);
-        }
-        self.add(family)
-    }
-
-    /// The same for what goes up and down.
-    fn gauges<const N: usize>(
-        &self,
-        name: &str,
-        help: &str,
-        labels: [&str; N],
-        values: impl IntoIterator<Item = ([String; N], u64)>,
-    ) -> prometheus::Result<()> {
-        let family = IntGaugeVec::new(Opts::new(name, help), &labels)?;
-        for (labels, value) in values {
-            family.with_label_values(&labels.each_ref().map(String::as_str)).set(value as i64);
-        }
-        self.add(family)
-    }
-
-    fn add(&self, family: impl Collector + 'static) -> prometheus::Result<()> {
-        self.0.register(Box::new(family))
-    }
-}
-
-/// The page, in Prometheus' text format.
-pub fn render(switch: &Switch) -> prometheus::Result<String> {
-    let page = Page(Registry::new());
-    page.add(switch.metrics.seconds.clone())?;
-    page.add(switch.metrics.pushes.clone())?;
-    switch_wide(&page, switch)?;
-    workers(&page, switch)?;
-    stalls(&page, switch)?;
-    interfaces(&page, switch)?;
-    ports(&page, switch)?;
-    accounts(&page, switch)?;
-    let mut text = Vec::new();
-    TextEncoder::new().encode(&page.0.gather(), &mut text)?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
-fn switch_wide(page: &Page, switch: &Switch) -> prometheus::Result<()> {
-    let version = env!("CARGO_PKG_VERSION").to_string();
-    page.gauges("sgswitch_build_info", "The version that runs; always 1.", ["version"], [([version], 1)])?;
-    page.gauges(
-        "sgswitch_generation",
-        "The generation of the policy in force; 0 without one.",
-        [],
-        [([], switch.generation())],
-    )?;
-    page.counters(
-        "sgswitch_store_faults_total",
-        "Stores that were damaged and put aside.",
-        [],
-        [([], switch.store.faults())],
-    )?;
-    let (used, free) = (u64::from(switch.pool.in_use()), u64::from(switch.pool.available()));
-    let mbufs = [(["in_use".to_string()], used), (["available".to_string()], free)];
-    page.gauges("sgswitch_mbufs", "Mbufs of the packet pool.", ["state"], mbufs)
-}
 
 /// A number of one worker.
 type OfWorker = fn(&worker::WorkerView) -> u64;
 
-fn workers(page: &Page, switch: &Switch) -> prometheus::Result<()> {
+pub fn workers(page: &Page, switch: &Switch) -> prometheus::Result<()> {
     let workers = || switch.datapath.workers().iter().enumerate().map(|(i, w)| (i.to_string(), w));
     let each = |of: OfWorker| workers().map(move |(i, w)| ([i], of(w))).collect::<Vec<_>>();
     page.gauges(
@@ -222,6 +73,16 @@ fn workers(page: &Page, switch: &Switch) -> prometheus::Result<()> {
     for (name, help, of) in counters {
         page.counters(name, help, ["worker"], each(of))?;
     }
+    let bursts = workers().flat_map(|(i, w)| {
+        let sizes = BURST_SIZES.iter().zip(w.statistics.bursts());
+        sizes.map(|(size, n)| ([i.clone(), size.to_string()], n)).collect::<Vec<_>>()
+    });
+    page.counters(
+        "sgswitch_worker_bursts_total",
+        "Bursts received from ports that had packets, by the upper bound of their size class.",
+        ["worker", "size"],
+        bursts,
+    )?;
     let passed = workers().flat_map(|(i, w)| {
         PassClass::ALL.map(|class| ([i.clone(), class.label().to_string()], w.counters.passed(class)))
     });
@@ -269,7 +130,7 @@ fn workers(page: &Page, switch: &Switch) -> prometheus::Result<()> {
     )
 }
 
-fn stalls(page: &Page, switch: &Switch) -> prometheus::Result<()> {
+pub fn stalls(page: &Page, switch: &Switch) -> prometheus::Result<()> {
     let of = |number: fn(&Watch, usize) -> u64| {
         let workers = 0..switch.datapath.workers().len();
         workers.map(|worker| ([worker.to_string()], number(&switch.watch, worker))).collect::<Vec<_>>()
@@ -288,12 +149,13 @@ fn stalls(page: &Page, switch: &Switch) -> prometheus::Result<()> {
     )
 }
 
-fn interfaces(page: &Page, switch: &Switch) -> prometheus::Result<()> {
+pub fn interfaces(page: &Page, switch: &Switch) -> prometheus::Result<()> {
     let workers = switch.datapath.workers();
     let mut names: Vec<_> = switch.compiler.interface_names().into_iter().collect();
     names.sort();
     let (mut packets, mut bytes, mut drops) = (Vec::new(), Vec::new(), Vec::new());
     let (mut available, mut exceeded) = (Vec::new(), Vec::new());
+    let (mut exempt, mut late) = (Vec::new(), Vec::new());
     for (id, name) in names {
         let counters: Vec<_> = workers.iter().filter_map(|w| w.counters.interface(id)).collect();
         let sum = |of: fn(&InterfaceCounters) -> u64| counters.iter().map(|c| of(c)).sum::<u64>();
@@ -314,6 +176,11 @@ fn interfaces(page: &Page, switch: &Switch) -> prometheus::Result<()> {
             c.drops.get(DropReason::AllowanceExceeded) + c.drops.get(DropReason::ConntrackFull)
         };
         exceeded.push(([name.clone()], sum(refused)));
+        exempt.push(([name.clone()], sum(|c| c.drops.get(DropReason::ExemptRate))));
+        let not_taken = |c: &InterfaceCounters| {
+            c.drops.get(DropReason::TransmitFull) + c.drops.get(DropReason::HandOverFull)
+        };
+        late.push(([name.clone()], sum(not_taken)));
         for reason in DropReason::ALL {
             let count: u64 = counters.iter().map(|c| c.drops.get(*reason)).sum();
             // Of ten thousand interfaces, most have dropped for few reasons.
@@ -334,6 +201,18 @@ fn interfaces(page: &Page, switch: &Switch) -> prometheus::Result<()> {
         ["interface"],
         exceeded,
     )?;
+    page.counters(
+        "sgswitch_linklocal_allowance_exceeded_total",
+        "Packets that groups do not filter (ARP, ND, DHCP, exempt services), dropped above the interface's allowance.",
+        ["interface"],
+        exempt,
+    )?;
+    page.counters(
+        "sgswitch_pps_allowance_exceeded_total",
+        "Packets for the interface that its port's queue, or the ring on the way to it, did not take.",
+        ["interface"],
+        late,
+    )?;
     let labels = ["interface", "direction"];
     page.counters(
         "sgswitch_interface_packets_total",
@@ -350,7 +229,7 @@ fn interfaces(page: &Page, switch: &Switch) -> prometheus::Result<()> {
     )
 }
 
-fn ports(page: &Page, switch: &Switch) -> prometheus::Result<()> {
+pub fn ports(page: &Page, switch: &Switch) -> prometheus::Result<()> {
     let (mut packets, mut errors, mut up) = (Vec::new(), Vec::new(), Vec::new());
     for port in switch.datapath.ports() {
         let label = |what: &str| [port.name.clone(), what.to_string()];
@@ -381,31 +260,4 @@ fn ports(page: &Page, switch: &Switch) -> prometheus::Result<()> {
         errors,
     )?;
     page.gauges("sgswitch_port_up", "Whether the port has a link.", ["port"], up)
-}
-
-fn accounts(page: &Page, switch: &Switch) -> prometheus::Result<()> {
-    let counters = switch.accounts.counters();
-    page.counters(
-        "sgswitch_unattributed_packets_total",
-        "Packets that rules let pass and that the accounts count at no rule: of a forgotten generation.",
-        [],
-        [([], counters.unattributed.load(Relaxed))],
-    )?;
-    page.counters(
-        "sgswitch_untracked_flows_refused_total",
-        "Packets of untracked flows that the list of those had no room for.",
-        [],
-        [([], counters.untracked_refused.load(Relaxed))],
-    )?;
-    let log = switch
-        .accounts
-        .flow_log(|log| (log.counters().written.load(Relaxed), log.counters().lost.load(Relaxed)));
-    let (written, lost) = log.unwrap_or_default();
-    page.counters("sgswitch_flow_log_lines_total", "Lines of flow logs written.", [], [([], written)])?;
-    page.counters(
-        "sgswitch_flow_log_lost_total",
-        "Lines of flow logs lost: a sink did not take them, or there were too many.",
-        [],
-        [([], lost)],
-    )
 }

@@ -1,0 +1,91 @@
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts};
+
+/// The steps of a push that are timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// From bytes to a tree.
+    Parse,
+    /// From the document to types.
+    Validate,
+    /// To a snapshot.
+    Compile,
+    /// Against the oracle.
+    SelfCheck,
+    /// To the disk.
+    Store,
+    /// The pointer swap.
+    Publish,
+    /// Until every worker judges by it.
+    Enforce,
+}
+
+impl Step {
+    const fn label(self) -> &'static str {
+        match self {
+            Step::Parse => "parse",
+            Step::Validate => "validate",
+            Step::Compile => "compile",
+            Step::SelfCheck => "self_check",
+            Step::Store => "store",
+            Step::Publish => "publish",
+            Step::Enforce => "enforce",
+        }
+    }
+}
+
+/// What is counted of pushes.
+pub struct PushMetrics {
+    pub(super) seconds: HistogramVec,
+    pub(super) pushes: IntCounterVec,
+    pub(super) enforced: Histogram,
+    started: u64,
+}
+
+impl PushMetrics {
+    /// With all counters at 0.
+    pub fn new() -> PushMetrics {
+        let buckets = vec![1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0, 5.0];
+        let seconds =
+            HistogramOpts::new("sgswitch_push_step_seconds", "Time of each step of a push.").buckets(buckets);
+        let pushes =
+            Opts::new("sgswitch_pushes_total", "Pushes by result: ok, or refused with nothing changed.");
+        let enforced = HistogramOpts::new(
+            "sgswitch_push_enforced_seconds",
+            "Time from a push received to enforced by every worker.",
+        );
+        let enforced =
+            enforced.buckets(vec![5e-5, 1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0, 5.0]);
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        PushMetrics {
+            enforced: Histogram::with_opts(enforced).expect("a valid name"),
+            started,
+            seconds: HistogramVec::new(seconds, &["step"]).expect("a valid name and label"),
+            pushes: IntCounterVec::new(pushes, &["result"]).expect("a valid name and label"),
+        }
+    }
+
+    /// Times a step.
+    pub fn time<R>(&self, step: Step, work: impl FnOnce() -> R) -> R {
+        let start = Instant::now();
+        let result = work();
+        self.seconds.with_label_values(&[step.label()]).observe(start.elapsed().as_secs_f64());
+        result
+    }
+
+    /// A push was enforced after so long.
+    pub fn enforced(&self, after: Duration) {
+        self.enforced.observe(after.as_secs_f64());
+    }
+
+    /// When the daemon started, in seconds since 1970.
+    pub fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// Counts a push.
+    pub fn finished(&self, ok: bool) {
+        self.pushes.with_label_values(&[if ok { "ok" } else { "refused" }]).inc();
+    }
+}
