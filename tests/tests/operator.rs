@@ -11,8 +11,11 @@ const EXIT_CHANGES: i32 = 10;
 /// The server's ports 4000, open to everyone and so untracked there, and 4001,
 /// open to clients.
 fn policy(lab: &Lab, open: bool) -> Value {
-    let inbound: &[Value] =
-        if open { &[from_everyone("tcp", 4000, 4000), from_group("tcp", 4001, 4001, "sg-clients")] } else { &[] };
+    let inbound: &[Value] = if open {
+        &[from_everyone("tcp", 4000, 4000), from_group("tcp", 4001, 4001, "sg-clients")]
+    } else {
+        &[]
+    };
     let groups = [group("sg-servers", inbound, &[all()]), group("sg-clients", &[], &[all()])];
     document(lab, &groups, &[("server", &["sg-servers"]), ("client", &["sg-clients"])])
 }
@@ -87,10 +90,22 @@ fn a_trace_is_written_as_a_capture_and_the_capture_explained() {
     let _server = server.serve(&["tcp-echo", "4000"]);
     let capture = std::env::temp_dir().join(format!("sgswitch-operator-{}.pcap", std::process::id()));
     let file = capture.to_str().unwrap();
+    let (address, done) = (server.v4(), AtomicBool::new(false));
+    let trace = [
+        "trace",
+        "--address",
+        &address,
+        "--protocol",
+        "tcp",
+        "--packets",
+        "12",
+        "--seconds",
+        "20",
+        "--pcap",
+        file,
+    ];
     let (code, text) = std::thread::scope(|scope| {
-        let trace = ["trace", "--address", &server.v4(), "--protocol", "tcp", "--packets", "12", "--seconds", "20", "--pcap", file];
         let tracing = scope.spawn(|| lab.sgctl(&trace));
-        let done = AtomicBool::new(false);
         let traffic = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 assert!(client.probe(&["tcp", &server.v4(), "4000"]));

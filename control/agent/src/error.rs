@@ -1,7 +1,7 @@
 //! Errors as the API answers them: EC2's shape, a list of code, message and path.
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use policy::{Fault, Faults};
@@ -40,6 +40,12 @@ impl From<Unanswered> for ApiError {
                 ApiError::internal("the request has failed inside the switch; its log says where")
             }
         }
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "InvalidParameterValue", rejection.body_text())
     }
 }
 

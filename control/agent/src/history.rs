@@ -1,6 +1,6 @@
 //! The generations that the store keeps.
 
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
@@ -61,17 +61,22 @@ fn shown(switch: &Switch, limit: usize) -> anyhow::Result<Value> {
     Ok(json!({ "Generation": current, "History": generations }))
 }
 
-async fn document(State(api): State<Api>, Path(generation): Path<u64>) -> Result<Response, ApiError> {
+async fn document(
+    State(api): State<Api>,
+    generation: Result<Path<u64>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let Path(generation) = generation?;
     let document = api.handle.run(move |switch| switch.kept(generation)).await??;
     Ok(([(header::ETAG, etag(generation))], Json(document)).into_response())
 }
 
 async fn rollback(
     State(api): State<Api>,
-    Path(generation): Path<u64>,
+    generation: Result<Path<u64>, PathRejection>,
     query: Result<Query<PushQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let Path(generation) = generation?;
     let options = options(&api, query, &headers)?;
     let pushed = api.handle.run(move |switch| switch.push(Change::Rollback(generation), options)).await??;
     Ok(([(header::ETAG, etag(pushed.generation))], Json(pushed)).into_response())

@@ -44,6 +44,7 @@ async fn verify(
         let message = format!("samples: expected 1 to {MAX_SAMPLES}");
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "InvalidParameterValue", message));
     }
+    let _place = api.documents.clone().acquire_owned().await.map_err(ApiError::internal)?;
     let current = api
         .handle
         .run(|switch| {

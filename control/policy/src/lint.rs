@@ -174,13 +174,12 @@ fn names_all(wide: &Peer, narrow: &Peer) -> bool {
 /// does not permit. Without them nothing changes, not even what is tracked (S40):
 /// what shadows a rule for everyone is for everyone itself.
 fn shadowed(group: &SecurityGroup, rules: &[Rule], findings: &mut Vec<Finding>) {
-    // Of rules that say the same, the first stays.
+    let is_in = |wide: &Rule, narrow: &Rule| {
+        covers(&wide.service, &narrow.service) && names_all(&wide.peer, &narrow.peer)
+    };
+    // Of rules that permit the same, the first stays.
     let shadows = |(i, wide): (usize, &Rule), (j, narrow): (usize, &Rule)| {
-        let same = wide.service == narrow.service && wide.peer == narrow.peer;
-        i != j
-            && (!same || i < j)
-            && covers(&wide.service, &narrow.service)
-            && names_all(&wide.peer, &narrow.peer)
+        i != j && is_in(wide, narrow) && (i < j || !is_in(narrow, wide))
     };
     let mut by_peer: HashMap<&Peer, Vec<usize>> = HashMap::new();
     for (at, rule) in rules.iter().enumerate() {

@@ -100,6 +100,9 @@ fn shadowed_rules_are_found_with_what_shadows_them() {
         (shadowed(json!([icmp(-1, -1), icmp(8, 0)])), shadowed(json!([icmp(8, -1), icmp(3, 0)]))),
         (1, 0)
     );
+    // Ports of other protocols mean nothing (D2): of two that permit the same, one is to go.
+    let gre = |port: u16| json!({ "IpProtocol": "47", "FromPort": port, "ToPort": port, "IpRanges": [{ "CidrIp": "10.0.0.0/8" }] });
+    assert_eq!(shadowed(json!([gre(1), gre(2)])), 1);
     let message = &found(&document(json!([wide, tcp(85, 85, "10.1.0.0/16")])), "shadowed-rule")[0].message;
     assert!(message.starts_with("tcp 85 and 10.1.0.0/16 are permitted by sgr-"), "{message}");
 }

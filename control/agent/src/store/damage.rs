@@ -64,6 +64,28 @@ impl Drop for Copy {
     }
 }
 
+/// The name of a store that is to take another's place.
+pub(super) fn next(path: &Path) -> PathBuf {
+    beside(path, ".new")
+}
+
+/// Removes a store and what SQLite has beside it.
+pub(super) fn remove(path: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        drop(std::fs::remove_file(beside(path, suffix)));
+    }
+}
+
+/// Gives a new store its place where the old one has gone from it, also where an
+/// earlier daemon did not come to that.
+pub(super) fn finish_replacing(path: &Path) -> Result<()> {
+    let next = next(path);
+    if next.exists() && !path.exists() {
+        std::fs::rename(&next, path).with_context(|| format!("cannot rename {}", next.display()))?;
+    }
+    Ok(())
+}
+
 /// The most damaged stores that are kept.
 const MAX_ASIDE: u32 = 1000;
 

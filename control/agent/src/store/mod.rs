@@ -79,8 +79,9 @@ pub struct Store {
     db: Connection,
     path: PathBuf,
     kept: usize,
-    /// The file as this process has left it.
+    /// The file as this process has left it, and the newest generation in it.
     left: Fingerprint,
+    newest: Option<Entry>,
     /// What was wrong with a file that has been put aside, and how often that was.
     fault: Option<String>,
     faults: u64,
@@ -94,9 +95,10 @@ impl Store {
     /// The place cannot be written to, another process uses the store, or it is
     /// of a newer version. It is left alone then.
     pub fn open(path: &Path, kept: usize) -> Result<Store> {
+        damage::finish_replacing(path)?;
         match Store::try_open(path, kept) {
             Err(error) if is_damage(&error) => {
-                let mut store = Store::replace(path, kept, &error)?;
+                let mut store = Store::replace(path, kept, &error, None)?;
                 store.faults = 1;
                 Ok(store)
             }
@@ -104,9 +106,20 @@ impl Store {
         }
     }
 
-    /// Puts a damaged file aside and makes a new one.
-    fn replace(path: &Path, kept: usize, error: &Error) -> Result<Store> {
+    /// Puts a damaged file aside and makes a new one, with this policy if there is
+    /// one. The new one is whole before the old one goes: whenever this ends, there
+    /// is one of both.
+    fn replace(path: &Path, kept: usize, error: &Error, running: Option<&Record<'_>>) -> Result<Store> {
+        let next = damage::next(path);
+        damage::remove(&next);
+        let mut fresh = Store::try_open(&next, kept)?;
+        if let Some(record) = running {
+            fresh.insert(record)?;
+        }
+        // Closed, it is one file.
+        drop(fresh);
         let aside = damage::put_aside(path)?;
+        damage::finish_replacing(path)?;
         let fault = match aside {
             Some(aside) => format!("{error:#}; it is kept as {}", aside.display()),
             None => format!("{error:#}"),
@@ -149,8 +162,10 @@ impl Store {
             Err(error) => return Err(error.context(format!("{} cannot be used", what()))),
         }
         let left = Fingerprint::of(path);
-        let store = Store { db, path: path.to_path_buf(), kept, left, fault: None, faults: 0 };
+        let mut store =
+            Store { db, path: path.to_path_buf(), kept, left, newest: None, fault: None, faults: 0 };
         store.last().with_context(|| format!("{} cannot be used", what()))?;
+        store.newest = store.history(1)?.pop();
         Ok(store)
     }
 
@@ -229,14 +244,14 @@ impl Store {
         if Fingerprint::of(&self.path) != self.left {
             self.look_again().map_err(sort)?;
         }
-        let saved = self.insert(record);
+        let saved = self.insert(record).and_then(|()| self.history(1));
         self.left = Fingerprint::of(&self.path);
-        saved.map_err(sort)
+        self.newest = saved.map_err(sort)?.pop();
+        Ok(())
     }
 
     /// Somebody has touched the file: it must still be the one that was left.
     fn look_again(&mut self) -> Result<()> {
-        let ours = self.range().ok().flatten().map(|(_, last)| last);
         if !self.path.exists() {
             return Err(Error::new(damage::Damaged(format!("the store {} is gone", self.path.display()))));
         }
@@ -250,8 +265,7 @@ impl Store {
                 return Err(error);
             }
         };
-        let theirs = again.range()?.map(|(_, last)| last);
-        if theirs != ours {
+        if again.newest != self.newest {
             let message = format!("the store {} has been replaced by another", self.path.display());
             return Err(Error::new(damage::Damaged(message)));
         }
@@ -264,12 +278,8 @@ impl Store {
     pub fn begin_anew(&mut self, error: &Error, running: Option<&Record<'_>>) -> Result<()> {
         self.db = Connection::open_in_memory()?;
         let faults = self.faults + 1;
-        *self = Store::replace(&self.path, self.kept, error)?;
+        *self = Store::replace(&self.path, self.kept, error, running)?;
         self.faults = faults;
-        if let Some(record) = running {
-            self.insert(record)?;
-            self.left = Fingerprint::of(&self.path);
-        }
         Ok(())
     }
 

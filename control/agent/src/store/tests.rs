@@ -207,6 +207,22 @@ fn a_store_that_is_damaged_replaced_or_gone_while_it_is_open_is_noticed() {
 }
 
 #[test]
+fn a_replacement_that_was_cut_short_is_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.db");
+    let mut store = open(&damage::next(&path));
+    store.save(&record(3, "running")).unwrap();
+    drop(store);
+    assert_eq!(open(&path).last().unwrap().unwrap().document, "running");
+    assert!(!damage::next(&path).exists());
+    // One that was never needed is no policy.
+    let mut left_over = open(&damage::next(&path));
+    left_over.save(&record(9, "left over")).unwrap();
+    drop(left_over);
+    assert_eq!(open(&path).last().unwrap().unwrap().generation, 3);
+}
+
+#[test]
 fn a_store_that_was_only_touched_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.db");

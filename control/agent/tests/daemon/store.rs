@@ -62,6 +62,7 @@ fn history_tells_who_did_what_and_rollback_undoes_it() {
         assert!(refused.status == 400 && refused.text().contains("1 to 4 are"), "{}", refused.text());
         assert_eq!(daemon.get(&format!("/v1/history/{generation}")).status, 400);
     }
+    assert_eq!(daemon.get("/v1/history/x").errors()[0].0, "InvalidParameterValue");
     assert_eq!(daemon.show("/v1/status")["Generation"], 4, "what is refused changes nothing");
 }
 
