@@ -60,7 +60,8 @@ impl<'a> Ask<'a> {
 
     /// Whether it is to change what is in force.
     fn is_change(&self) -> bool {
-        self.method == Method::PUT || self.path.starts_with("/v1/actions/")
+        let changing = ["/v1/actions/", "/v1/rollback/"];
+        self.method == Method::PUT || changing.iter().any(|start| self.path.starts_with(start))
     }
 }
 
