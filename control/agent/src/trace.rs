@@ -21,7 +21,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use worker::{MAX_TAPS, TapRequest, Traced};
+use worker::{MAX_TAPS, TapRequest, Traced, Wanted};
 
 use crate::accounts::Tuple;
 use crate::api::Api;
@@ -68,8 +68,6 @@ struct TraceQuery {
     /// Dropped for this reason.
     reason: Option<String>,
 }
-
-type Wanted = Arc<dyn Fn(&Observation, PortIndex, Fate) -> bool + Send + Sync>;
 
 fn invalid(message: impl Into<String>) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "InvalidParameterValue", message)

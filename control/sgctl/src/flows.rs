@@ -107,8 +107,11 @@ impl Which {
     }
 }
 
+/// An answer, and how people are shown it.
+type Shown = (Value, fn(&Value) -> String);
+
 /// Asks, and says how to show the answer.
-pub fn run(arguments: &Arguments, verb: &Flows) -> Result<(Value, fn(&Value) -> String), Failure> {
+pub fn run(arguments: &Arguments, verb: &Flows) -> Result<Shown, Failure> {
     let get = |path: &str| ask(&arguments.socket, Ask::get(path));
     match verb {
         Flows::List { limit, untracked, which } => {

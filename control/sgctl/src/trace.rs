@@ -1,6 +1,6 @@
 //! `trace`: live packets, stage by stage; and the packets of a capture, likewise.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -123,7 +123,7 @@ fn time(seconds: &Value) -> String {
 }
 
 /// Asks what would become of the packets of a capture.
-pub fn explain_capture(arguments: &Arguments, file: &PathBuf, port: Option<&str>) -> Result<Value, Failure> {
+pub fn explain_capture(arguments: &Arguments, file: &Path, port: Option<&str>) -> Result<Value, Failure> {
     let mut request = capture::read(file)?;
     if let Some(port) = port {
         request["Port"] = port.into();

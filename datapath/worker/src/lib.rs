@@ -20,5 +20,5 @@ mod worker;
 
 pub use config::{DatapathConfig, Idle, PortSpec};
 pub use datapath::{Datapath, NotEnforced, PortView, StartError, WorkerView};
-pub use observer::{Attention, AttentionSwitch, MAX_TAPS, Sighting, Sightings, TapRequest, Traced};
+pub use observer::{Attention, AttentionSwitch, MAX_TAPS, Sighting, Sightings, TapRequest, Traced, Wanted};
 pub use statistics::{BURST_SIZES, WorkerStage, WorkerStatistics};

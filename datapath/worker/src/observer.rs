@@ -89,10 +89,14 @@ pub struct Sightings {
     pub list: ArrayVec<Sighting, SIGHTINGS>,
 }
 
+/// Which packets a trace is to show: by their facts, the port they came in by, and
+/// what became of them.
+pub type Wanted = Arc<dyn Fn(&Observation, PortIndex, Fate) -> bool + Send + Sync>;
+
 /// What is to be traced.
 pub struct TapRequest {
     /// Which packets.
-    pub wanted: Arc<dyn Fn(&Observation, PortIndex, Fate) -> bool + Send + Sync>,
+    pub wanted: Wanted,
     /// At most so many.
     pub limit: usize,
     /// Up to this tick.

@@ -168,7 +168,8 @@ fn a_damaged_store_is_put_aside_and_said_so() {
 fn a_store_that_is_damaged_replaced_or_gone_while_it_is_open_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.db");
-    let harms: [(&str, fn(&Path)); 4] = [
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 4] = [
         ("written over", |path| std::fs::write(path, vec![7; 100]).unwrap()),
         ("cut", |path| {
             let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
