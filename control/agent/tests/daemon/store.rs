@@ -175,7 +175,7 @@ fn a_full_disk_refuses_a_push_and_changes_nothing() {
         // Until not even a byte fits.
         let bytes = vec![0; room];
         let grown = std::fs::OpenOptions::new().append(true).create(true).open(&filler);
-        if std::io::Write::write_all(&mut grown.unwrap(), &bytes).is_err() {
+        if grown.unwrap().write_all(&bytes).is_err() {
             room /= 2;
         }
     }
