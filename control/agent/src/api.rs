@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use policy::{ExplainError, ExplainRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::ApiError;
 use crate::push::{Change, PushError, PushOptions, Pushed};
@@ -22,7 +22,7 @@ use crate::version::version;
 use crate::{capture, counters, flows, history, metrics, plan, trace, verify, views};
 
 /// The largest document.
-pub(crate) const MAX_DOCUMENT: usize = 64 << 20;
+const MAX_DOCUMENT: usize = 64 << 20;
 
 /// Documents that are held at a time, and so what they may take of memory.
 const MAX_DOCUMENTS: usize = 4;
@@ -169,17 +169,22 @@ pub(crate) fn options(
     })
 }
 
+/// Reads a document, and takes one of the few places for such until that is dropped.
+pub(crate) async fn document(api: &Api, body: Body) -> Result<(Bytes, OwnedSemaphorePermit), ApiError> {
+    in_time(async {
+        let place = api.documents.clone().acquire_owned().await.map_err(ApiError::internal)?;
+        Ok((read(body, MAX_DOCUMENT).await?, place))
+    })
+    .await
+}
+
 /// Reads a body and hands it to the control thread.
 async fn change(
     api: &Api,
     body: Body,
     push: impl FnOnce(&mut Switch, &[u8]) -> Result<Pushed, PushError> + Send + 'static,
 ) -> Result<Pushed, ApiError> {
-    let read = async {
-        let place = api.documents.clone().acquire_owned().await.map_err(ApiError::internal)?;
-        Ok((read(body, MAX_DOCUMENT).await?, place))
-    };
-    let (bytes, place) = in_time(read).await?;
+    let (bytes, place) = document(api, body).await?;
     let pushed = api.handle.run(move |switch| {
         let pushed = push(switch, &bytes);
         drop(place);
@@ -251,13 +256,12 @@ async fn policy(State(api): State<Api>) -> Result<Response, ApiError> {
 }
 
 async fn explain(State(api): State<Api>, body: Body) -> Result<Response, ApiError> {
-    let invalid = |message| ApiError::new(StatusCode::BAD_REQUEST, "InvalidParameterValue", message);
     let question = in_time(read(body, MAX_QUESTION)).await?;
     let request: ExplainRequest = serde_json::from_slice(&question)
-        .map_err(|error| invalid(format!("no packet to explain: {error}")))?;
+        .map_err(|error| ApiError::invalid(format!("no packet to explain: {error}")))?;
     match api.handle.run(move |switch| switch.explain(&request)).await? {
         Ok(explanation) => Ok(Json(explanation).into_response()),
-        Err(ExplainError::Invalid(message)) => Err(invalid(message)),
+        Err(ExplainError::Invalid(message)) => Err(ApiError::invalid(message)),
         Err(ExplainError::Mismatch(message)) => Err(ApiError::internal(message)),
     }
 }

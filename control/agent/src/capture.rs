@@ -8,7 +8,6 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -26,8 +25,9 @@ use serde_json::{Value, json};
 use worker::Traced;
 
 use crate::accounts::Names;
-use crate::api::{Api, MAX_DOCUMENT, in_time, read};
+use crate::api::{Api, document};
 use crate::error::ApiError;
+use crate::filter;
 use crate::sight;
 use crate::switch::Switch;
 
@@ -69,25 +69,18 @@ struct FrameOf {
     time: f64,
 }
 
-fn invalid(message: impl Into<String>) -> ApiError {
-    ApiError::new(StatusCode::BAD_REQUEST, "InvalidParameterValue", message)
-}
-
 async fn explain(State(api): State<Api>, body: Body) -> Result<Response, ApiError> {
-    let document = async {
-        let place = api.documents.clone().acquire_owned().await.map_err(ApiError::internal)?;
-        Ok((read(body, MAX_DOCUMENT).await?, place))
-    };
-    let (bytes, _place) = in_time(document).await?;
-    let request: Request =
-        serde_json::from_slice(&bytes).map_err(|error| invalid(format!("no packets to explain: {error}")))?;
+    let (bytes, _place) = document(&api, body).await?;
+    let request: Request = serde_json::from_slice(&bytes)
+        .map_err(|error| ApiError::invalid(format!("no packets to explain: {error}")))?;
     if request.frames.len() > MAX_PACKETS {
-        return Err(invalid(format!("Frames: expected {MAX_PACKETS} at most")));
+        return Err(ApiError::invalid(format!("Frames: expected {MAX_PACKETS} at most")));
     }
     let mut frames = Vec::with_capacity(request.frames.len());
     for (at, frame) in request.frames.into_iter().enumerate() {
-        let data = bytes_of(&frame.data)
-            .ok_or_else(|| invalid(format!("Frames[{at}].Data: expected pairs of hexadecimal digits")))?;
+        let data = hex::decode(&frame.data).map_err(|_| {
+            ApiError::invalid(format!("Frames[{at}].Data: expected pairs of hexadecimal digits"))
+        })?;
         let length = frame.length.unwrap_or(0).max(data.len() as u32);
         let time = if frame.time.is_finite() { frame.time.clamp(0.0, 1e10) } else { 0.0 };
         frames.push(Captured { data, length, time });
@@ -107,12 +100,6 @@ async fn explain(State(api): State<Api>, body: Body) -> Result<Response, ApiErro
     }
     let shown = api.handle.run(move |switch| rehearsal.finish(switch)).await?;
     Ok(Json(shown).into_response())
-}
-
-fn bytes_of(hex: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = hex.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect::<Option<_>>()?;
-    let pairs = digits.chunks_exact(2);
-    pairs.remainder().is_empty().then(|| digits.chunks_exact(2).map(|p| p[0] << 4 | p[1]).collect())
 }
 
 struct Captured {
@@ -142,17 +129,9 @@ struct Rehearsal {
 
 impl Rehearsal {
     fn new(switch: &Switch, port: Option<&str>) -> Result<Rehearsal, ApiError> {
-        let closed = || invalid("there is no policy yet: the switch is closed, nothing passes");
+        let closed = || ApiError::invalid("there is no policy yet: the switch is closed, nothing passes");
         let current = switch.current.as_ref().ok_or_else(closed)?;
-        let port = match port {
-            None => None,
-            Some(name) => {
-                let index = switch.ports.iter().position(|known| known == name);
-                Some(PortIndex(
-                    index.ok_or_else(|| invalid(format!("Port: there is no port '{name}'")))? as u16
-                ))
-            }
-        };
+        let port = port.map(|name| filter::port(switch, "Port", name)).transpose()?;
         let snapshot = current.snapshot.clone();
         let by_mac = snapshot.interfaces.iter().filter_map(|i| Some((i.mac, i.port?))).collect();
         let uplink = snapshot.ports.iter().position(|role| matches!(role, PortRole::Uplink(_)));
@@ -285,17 +264,5 @@ impl Rehearsal {
             shown
         });
         json!({ "Generation": self.generation, "Packets": packets.collect::<Vec<_>>() })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_pairs_of_digits() {
-        assert_eq!(bytes_of("00ffA0"), Some(vec![0, 255, 160]));
-        assert_eq!(bytes_of(""), Some(vec![]));
-        assert!(bytes_of("0").is_none() && bytes_of("0g").is_none() && bytes_of("0 0").is_none());
     }
 }

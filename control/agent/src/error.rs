@@ -24,6 +24,11 @@ impl ApiError {
         ApiError { status, faults: fault.into() }
     }
 
+    /// The request is not what was expected.
+    pub fn invalid(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "InvalidParameterValue", message)
+    }
+
     /// The switch itself could not.
     pub fn internal(error: impl std::fmt::Display) -> ApiError {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string())

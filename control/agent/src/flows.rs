@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use crate::accounts::{Names, Talker, Tuple, UntrackedFlow};
 use crate::api::{Api, MAX_QUESTION, in_time, read};
 use crate::error::ApiError;
+use crate::filter;
 use crate::switch::Switch;
 
 /// The most flows that one answer lists.
@@ -64,42 +65,23 @@ pub struct FlowFilter {
 
 type Admits = Arc<dyn Fn(&Entry) -> bool + Send + Sync>;
 
-fn invalid(message: impl Into<String>) -> ApiError {
-    ApiError::new(StatusCode::BAD_REQUEST, "InvalidParameterValue", message)
-}
-
 impl FlowFilter {
     fn block(&self) -> Result<Option<IpNet>, ApiError> {
-        let Some(text) = &self.address else { return Ok(None) };
-        let block = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-        block.map(Some).ok_or_else(|| invalid(format!("address: '{text}' is neither an address nor a block")))
+        self.address.as_deref().map(filter::block).transpose()
     }
 
     /// As a test of entries, by the numbers of the policy in force.
     fn admits(&self, switch: &Switch) -> Result<Admits, ApiError> {
-        let interface = match &self.interface {
-            None => None,
-            Some(name) => Some(switch.compiler.interface_id(name).ok_or_else(|| {
-                let message = format!("The networkInterface ID '{name}' does not exist");
-                ApiError::new(StatusCode::BAD_REQUEST, "InvalidNetworkInterfaceID.NotFound", message)
-            })?),
-        };
-        let vpc = match &self.vpc {
-            None => None,
-            Some(wanted) => {
-                let names = switch.compiler.vpc_names();
-                let found = names.into_iter().find(|(_, name)| name == wanted).map(|(index, _)| index);
-                Some(found.ok_or_else(|| {
-                    let message = format!("The vpc ID '{wanted}' does not exist");
-                    ApiError::new(StatusCode::BAD_REQUEST, "InvalidVpcID.NotFound", message)
-                })?)
-            }
-        };
+        let interface = self.interface.as_deref().map(|id| filter::interface(switch, id)).transpose()?;
+        let vpc = self.vpc.as_deref().map(|id| filter::vpc(switch, id)).transpose()?;
         if let Some(state) = &self.state
             && !engine::conntrack::State::ALL.iter().any(|known| known.label() == state)
         {
             let known: Vec<_> = engine::conntrack::State::ALL.iter().map(|state| state.label()).collect();
-            return Err(invalid(format!("state: '{state}' is none: expected one of {}", known.join(", "))));
+            return Err(ApiError::invalid(format!(
+                "state: '{state}' is none: expected one of {}",
+                known.join(", ")
+            )));
         }
         let (block, FlowFilter { protocol, port, state, .. }) = (self.block()?, self.clone());
         Ok(Arc::new(move |entry: &Entry| {
@@ -152,7 +134,7 @@ async fn list(
     let filter = FlowFilter { interface, protocol, address, port, state, vpc };
     let limit = limit.unwrap_or(1000);
     if limit > MAX_FLOWS {
-        return Err(invalid(format!("limit: expected {MAX_FLOWS} at most")));
+        return Err(ApiError::invalid(format!("limit: expected {MAX_FLOWS} at most")));
     }
     let answer = api.handle.run(move |switch| listed(switch, &filter, limit, untracked)).await??;
     Ok(Json(answer).into_response())
@@ -318,11 +300,11 @@ struct KillRequest {
 async fn kill(State(api): State<Api>, body: Body) -> Result<Response, ApiError> {
     let question = in_time(read(body, MAX_QUESTION)).await?;
     let request: KillRequest = serde_json::from_slice(&question)
-        .map_err(|error| invalid(format!("no connections to end: {error}")))?;
+        .map_err(|error| ApiError::invalid(format!("no connections to end: {error}")))?;
     let KillRequest { interface, protocol, address, port, state, vpc, no_longer_allowed, all } = request;
     let filter = FlowFilter { interface, protocol, address, port, state, vpc };
     if filter == FlowFilter::default() && !no_longer_allowed && !all {
-        return Err(invalid("which connections? Say it by a filter, or that all are meant"));
+        return Err(ApiError::invalid("which connections? Say it by a filter, or that all are meant"));
     }
     let admits = {
         let filter = filter.clone();
@@ -394,10 +376,10 @@ async fn top(
     let Query(TopQuery { seconds, limit, by }) = query?;
     let (seconds, limit, by) = (seconds.unwrap_or(2), limit.unwrap_or(20), by.unwrap_or_default());
     if !(1..=MAX_TOP_SECONDS).contains(&seconds) {
-        return Err(invalid(format!("seconds: expected 1 to {MAX_TOP_SECONDS}")));
+        return Err(ApiError::invalid(format!("seconds: expected 1 to {MAX_TOP_SECONDS}")));
     }
     if limit > MAX_FLOWS {
-        return Err(invalid(format!("limit: expected {MAX_FLOWS} at most")));
+        return Err(ApiError::invalid(format!("limit: expected {MAX_FLOWS} at most")));
     }
     let accounts = api.handle.run(|switch| switch.accounts.clone()).await?;
     let lost = accounts.lost();

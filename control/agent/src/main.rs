@@ -10,6 +10,7 @@ mod capture;
 mod config;
 mod counters;
 mod error;
+mod filter;
 mod flow_log;
 mod flows;
 mod history;

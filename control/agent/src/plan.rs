@@ -1,6 +1,8 @@
 //! What a push would do, before it is done: to rules, verdicts, quotas, and to
 //! the flows that live.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -11,12 +13,12 @@ use axum::{Json, Router};
 use engine::conntrack::Entry;
 use engine::ids::WorkerIndex;
 use engine::time::Tick;
-use policy::{Notice, Plan, Rulebook, plan};
+use policy::{Notice, Plan, Rulebook, Validated, plan};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::accounts::{Names, UntrackedFlow};
-use crate::api::{Api, MAX_DOCUMENT, etag, in_time, read};
+use crate::api::{Api, document, etag};
 use crate::error::ApiError;
 use crate::flows::{MAX_JUDGED, Standing, shown, shown_untracked, standing, untracked_passes};
 use crate::push::PushError;
@@ -74,8 +76,8 @@ impl List {
 struct Gathered {
     generation: u64,
     notices: Vec<Notice>,
-    before: Rulebook,
-    after: Rulebook,
+    before: Arc<Validated>,
+    after: Arc<Validated>,
     names: Names,
     connections: Vec<(WorkerIndex, Tick, Vec<Entry>)>,
     answered: bool,
@@ -88,11 +90,7 @@ async fn answer(
     body: Body,
 ) -> Result<Response, ApiError> {
     let Query(PlanQuery { partial }) = query?;
-    let document = async {
-        let place = api.documents.clone().acquire_owned().await.map_err(ApiError::internal)?;
-        Ok((read(body, MAX_DOCUMENT).await?, place))
-    };
-    let (bytes, place) = in_time(document).await?;
+    let (bytes, place) = document(&api, body).await?;
     let gathered = api.handle.run(move |switch| gather(switch, &bytes, partial)).await??;
     let generation = gathered.generation;
     let shown = tokio::task::spawn_blocking(move || shown_plan(&gathered)).await;
@@ -110,8 +108,8 @@ fn gather(switch: &mut Switch, document: &[u8], partial: bool) -> Result<Gathere
     Ok(Gathered {
         generation,
         notices,
-        before: Rulebook::new(before),
-        after: Rulebook::new(policy.into()),
+        before,
+        after: policy.into(),
         names: switch.names(),
         answered: connections.len() == switch.datapath.workers().len(),
         connections,
@@ -120,10 +118,11 @@ fn gather(switch: &mut Switch, document: &[u8], partial: bool) -> Result<Gathere
 }
 
 fn shown_plan(gathered: &Gathered) -> Value {
-    let changes: Plan = plan(&gathered.before, &gathered.after, PACKETS);
+    let books = [&gathered.before, &gathered.after].map(|policy| Rulebook::new(policy.clone()));
+    let changes: Plan = plan(&books[0], &books[1], PACKETS);
     let flows = match changes.is_empty() {
         true => Flows { complete: true, ..Flows::default() },
-        false => flows(gathered),
+        false => flows(gathered, &books),
     };
     json!({
         "Generation": gathered.generation,
@@ -134,8 +133,8 @@ fn shown_plan(gathered: &Gathered) -> Value {
     })
 }
 
-fn flows(gathered: &Gathered) -> Flows {
-    let Gathered { before, after, names, connections, answered, untracked, .. } = gathered;
+fn flows(gathered: &Gathered, [before, after]: &[Rulebook; 2]) -> Flows {
+    let Gathered { names, connections, answered, untracked, .. } = gathered;
     let complete = *answered && connections.iter().all(|(_, _, entries)| entries.len() < MAX_JUDGED);
     let mut flows = Flows { complete, ..Flows::default() };
     for entry in connections.iter().flat_map(|(_, _, entries)| entries) {

@@ -78,7 +78,7 @@ pub fn shown(switch: &Switch, names: &Names, traced: &Traced) -> Value {
         "Reason": reason,
         "Stages": stages,
         "Ends": ends,
-        "Data": hex(&traced.head),
+        "Data": hex::encode(&traced.head),
     })
 }
 
@@ -226,8 +226,4 @@ fn flags(flags: TcpFlags) -> String {
     let set: Vec<&str> =
         names.into_iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, n)| n).collect();
     if set.is_empty() { "no flags".to_string() } else { set.join("+") }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,5 @@
 //! Live packets that fit a filter, as lines of JSON while they come.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,12 +11,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use crossbeam_channel::{TryRecvError, bounded};
-use engine::ids::{InterfaceId, PortIndex};
+use engine::ids::PortIndex;
 use engine::packet::Body as PacketBody;
 use engine::pipeline::{Fate, Observation};
 use engine::time::Ticks;
 use engine::verdict::DropReason;
-use ipnet::IpNet;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,6 +24,7 @@ use worker::{MAX_TAPS, TapRequest, Traced, Wanted};
 use crate::accounts::Tuple;
 use crate::api::Api;
 use crate::error::ApiError;
+use crate::filter;
 use crate::sight;
 use crate::switch::{Handle, Switch};
 
@@ -69,52 +68,29 @@ struct TraceQuery {
     reason: Option<String>,
 }
 
-fn invalid(message: impl Into<String>) -> ApiError {
-    ApiError::new(StatusCode::BAD_REQUEST, "InvalidParameterValue", message)
-}
-
 impl TraceQuery {
     /// As a test of packets, by the numbers of the policy in force.
     fn wanted(&self, switch: &Switch) -> Result<Wanted, ApiError> {
-        let interface: Option<InterfaceId> = match &self.interface {
-            None => None,
-            Some(name) => Some(switch.compiler.interface_id(name).ok_or_else(|| {
-                let message = format!("The networkInterface ID '{name}' does not exist");
-                ApiError::new(StatusCode::BAD_REQUEST, "InvalidNetworkInterfaceID.NotFound", message)
-            })?),
-        };
-        let by_port = match &self.port_name {
-            None => None,
-            Some(name) => {
-                let index = switch.ports.iter().position(|port| port == name);
-                let missing = || invalid(format!("port_name: there is no port '{name}'"));
-                Some(PortIndex(index.ok_or_else(missing)? as u16))
-            }
-        };
-        let block = match &self.address {
-            None => None,
-            Some(text) => {
-                let block =
-                    text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-                let wrong = || invalid(format!("address: '{text}' is neither an address nor a block"));
-                Some(block.ok_or_else(wrong)?)
-            }
-        };
+        let interface = self.interface.as_deref().map(|id| filter::interface(switch, id)).transpose()?;
+        let by_port =
+            self.port_name.as_deref().map(|name| filter::port(switch, "port_name", name)).transpose()?;
+        let block = self.address.as_deref().map(filter::block).transpose()?;
         let reason = match &self.reason {
             None => None,
             Some(label) => {
                 let known = DropReason::ALL.iter().copied().find(|reason| reason.label() == label);
-                Some(
-                    known
-                        .ok_or_else(|| invalid(format!("reason: '{label}' is no reason to drop a packet")))?,
-                )
+                Some(known.ok_or_else(|| {
+                    ApiError::invalid(format!("reason: '{label}' is no reason to drop a packet"))
+                })?)
             }
         };
         let dropped = match self.verdict.as_deref() {
             None => None,
             Some("dropped") => Some(true),
             Some("passed") => Some(false),
-            Some(other) => return Err(invalid(format!("verdict: '{other}': expected passed or dropped"))),
+            Some(other) => {
+                return Err(ApiError::invalid(format!("verdict: '{other}': expected passed or dropped")));
+            }
         };
         let (protocol, port) = (self.protocol, self.port);
         let by_tuple = protocol.is_some() || port.is_some() || block.is_some();
@@ -151,13 +127,13 @@ async fn trace(
     let (packets, seconds) = (query.packets.unwrap_or(100), query.seconds.unwrap_or(10));
     let head = query.bytes.unwrap_or(128);
     if !(1..=MAX_PACKETS).contains(&packets) {
-        return Err(invalid(format!("packets: expected 1 to {MAX_PACKETS}")));
+        return Err(ApiError::invalid(format!("packets: expected 1 to {MAX_PACKETS}")));
     }
     if !(1..=MAX_SECONDS).contains(&seconds) {
-        return Err(invalid(format!("seconds: expected 1 to {MAX_SECONDS}")));
+        return Err(ApiError::invalid(format!("seconds: expected 1 to {MAX_SECONDS}")));
     }
     if head > MAX_HEAD {
-        return Err(invalid(format!("bytes: expected {MAX_HEAD} at most")));
+        return Err(ApiError::invalid(format!("bytes: expected {MAX_HEAD} at most")));
     }
     let place = api.traces.clone().try_acquire_owned().map_err(|_| {
         let message = format!("{MAX_TAPS} traces are under way, the most there may be: try again later");

@@ -41,8 +41,7 @@ async fn verify(
     let Query(VerifyQuery { samples }) = query?;
     let samples = samples.unwrap_or(SAMPLES);
     if !(1..=MAX_SAMPLES).contains(&samples) {
-        let message = format!("samples: expected 1 to {MAX_SAMPLES}");
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, "InvalidParameterValue", message));
+        return Err(ApiError::invalid(format!("samples: expected 1 to {MAX_SAMPLES}")));
     }
     let _place = api.documents.clone().acquire_owned().await.map_err(ApiError::internal)?;
     let current = api

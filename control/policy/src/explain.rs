@@ -134,7 +134,7 @@ pub fn explain(
 ) -> Result<Explanation, ExplainError> {
     let vpc = request.vpc.as_deref();
     let (from, to) = (end(policy, &request.from, vpc)?, end(policy, &request.to, vpc)?);
-    let protocol = protocol(&request.protocol)?;
+    let protocol = protocol_number(&request.protocol).map_err(ExplainError::Invalid)?;
     let v6 = [from.address, to.address].into_iter().flatten().next().map_or(protocol == 58, |a| a.is_ipv6());
     let address = |end: &End<'_>, name: &str| {
         let own = end.interface.map_or(&[][..], |i| &i.addresses);
@@ -244,17 +244,19 @@ fn exempt(
     policy.settings.exempt_services.iter().any(is_it).then_some("the settings exempt this service")
 }
 
-fn protocol(text: &str) -> Result<u8, ExplainError> {
+/// A protocol by the name that EC2 has for it, in any case, or by its number.
+///
+/// # Errors
+/// What was expected instead.
+pub fn protocol_number(text: &str) -> Result<u8, String> {
     match text.to_lowercase().as_str() {
         "tcp" => Ok(6),
         "udp" => Ok(17),
         "icmp" => Ok(1),
         "icmpv6" => Ok(58),
-        other => other.parse().map_err(|_| {
-            ExplainError::Invalid(format!(
-                "'{text}' is no protocol: expected tcp, udp, icmp, icmpv6 or a number"
-            ))
-        }),
+        other => other
+            .parse()
+            .map_err(|_| format!("'{text}' is no protocol: expected tcp, udp, icmp, icmpv6 or a number")),
     }
 }
 

@@ -24,6 +24,7 @@ pub use document::{merge, parse};
 pub use edit::{Edited, edit};
 pub use explain::{
     Between, EndExplanation, ExplainError, ExplainRequest, Explanation, NearestMiss, explain, explain_ends,
+    protocol_number,
 };
 pub use lint::{Finding, Severity, lint};
 pub use model::*;

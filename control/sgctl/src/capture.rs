@@ -40,7 +40,7 @@ pub fn read(path: &Path) -> Result<Value, Failure> {
             ));
         }
         let head = &data[..data.len().min(MAX_HEAD)];
-        frames.push(json!({ "Data": hex(head), "Length": length, "Time": time.as_secs_f64() }));
+        frames.push(json!({ "Data": hex::encode(head), "Length": length, "Time": time.as_secs_f64() }));
         Ok(())
     };
     let no_ethernet =
@@ -100,7 +100,8 @@ impl Writer {
     /// Adds a packet that the daemon has shown.
     pub fn add(&mut self, packet: &Value) -> Result<(), Failure> {
         let failed = |error: String| Failure::local(EXIT_OTHER, "FileError", error);
-        let data = bytes_of(packet["Data"].as_str().unwrap_or_default());
+        let data = hex::decode(packet["Data"].as_str().unwrap_or_default())
+            .map_err(|error| failed(format!("a packet of the daemon's: {error}")))?;
         let time = Duration::from_secs_f64(packet["Time"].as_f64().unwrap_or(0.0).clamp(0.0, 4e9));
         let length = packet["Length"].as_u64().unwrap_or(0) as u32;
         let packet = PcapPacket::new(time, length.max(data.len() as u32), &data);
@@ -113,15 +114,6 @@ impl Writer {
         let failed = |error: std::io::Error| Failure::local(EXIT_OTHER, "FileError", error.to_string());
         self.0.into_writer().flush().map_err(failed)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn bytes_of(hex: &str) -> Vec<u8> {
-    let digits: Vec<u8> = hex.chars().filter_map(|c| c.to_digit(16).map(|d| d as u8)).collect();
-    digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
 #[cfg(test)]

@@ -57,12 +57,6 @@ impl<'a> Ask<'a> {
     pub fn get(path: &'a str) -> Ask<'a> {
         Ask { method: Method::GET, path, body: None, if_match: None }
     }
-
-    /// Whether it is to change what is in force.
-    fn is_change(&self) -> bool {
-        let changing = ["/v1/actions/", "/v1/rollback/"];
-        self.method == Method::PUT || changing.iter().any(|start| self.path.starts_with(start))
-    }
 }
 
 /// Asks the daemon and returns its answer.
@@ -72,11 +66,9 @@ pub fn ask(socket: &Path, ask: Ask<'_>) -> Result<Value, Failure> {
         .build()
         .map_err(|e| Failure::local(EXIT_OTHER, "ClientError", e.to_string()))?;
     let step = Step::default();
-    let is_change = ask.is_change();
     let answer = runtime.block_on(async {
         let exchange = tokio::time::timeout(TIMEOUT, exchange(socket, ask, &step));
-        let answer = if is_change { progress::beside(exchange, &step).await } else { exchange.await };
-        match answer {
+        match progress::beside(exchange, &step).await {
             Ok(Err(failure)) => Ok(Err(versions::explained(socket, failure).await)),
             other => other,
         }
@@ -103,6 +95,19 @@ fn broken(error: hyper::Error) -> Failure {
 
 type Driver = tokio::task::JoinHandle<hyper::Result<()>>;
 
+/// What the daemon does about a request, for whoever waits.
+fn doing(ask: &Ask<'_>) -> &'static str {
+    let is_change = ask.method == Method::PUT
+        || ["/v1/actions/", "/v1/rollback/"].iter().any(|start| ask.path.starts_with(start));
+    match ask.path {
+        _ if is_change => "the daemon validates, compiles, checks and publishes it",
+        path if path.starts_with("/v1/plan") => "the daemon goes through what a push would change",
+        path if path.starts_with("/v1/verify") => "the daemon holds tables against rules",
+        path if path.starts_with("/v1/flows/top") => "the daemon measures",
+        _ => "the daemon gathers the answer",
+    }
+}
+
 /// Sends a request; the head of its answer, and what keeps the connection going.
 async fn send(socket: &Path, ask: Ask<'_>, step: &Step) -> Result<(Response<Incoming>, Driver), Failure> {
     let body = ask.body.map_or_else(Bytes::new, |b| Bytes::from(b.to_string()));
@@ -111,6 +116,7 @@ async fn send(socket: &Path, ask: Ask<'_>, step: &Step) -> Result<(Response<Inco
             format!("the document has {} bytes; the daemon takes {MAX_DOCUMENT} at most", body.len());
         return Err(Failure::local(EXIT_QUOTA, "RequestLimitExceeded", message));
     }
+    let doing = doing(&ask);
     let stream = UnixStream::connect(socket).await.map_err(|error| no_daemon(socket, &error))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -125,7 +131,7 @@ async fn send(socket: &Path, ask: Ask<'_>, step: &Step) -> Result<(Response<Inco
     let request = request
         .body(Full::new(body))
         .map_err(|e| Failure::local(EXIT_OTHER, "ClientError", e.to_string()))?;
-    step.set("the daemon validates, compiles, checks and publishes it");
+    step.set(doing);
     Ok((sender.send_request(request).await.map_err(broken)?, driver))
 }
 

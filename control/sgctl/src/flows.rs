@@ -53,7 +53,7 @@ pub struct Which {
     #[arg(long, value_name = "ENI")]
     pub interface: Option<String>,
     /// Of this protocol: tcp, udp, icmp, icmpv6 or a number.
-    #[arg(long, value_parser = protocol)]
+    #[arg(long, value_parser = policy::protocol_number)]
     pub protocol: Option<u8>,
     /// With an end at this address, or in this block.
     #[arg(long, value_name = "ADDRESS|BLOCK")]
@@ -77,19 +77,6 @@ pub enum By {
     Packets,
     /// Packets that were dropped.
     Dropped,
-}
-
-/// A protocol by name or number.
-pub fn protocol(text: &str) -> Result<u8, String> {
-    match text.to_lowercase().as_str() {
-        "tcp" => Ok(6),
-        "udp" => Ok(17),
-        "icmp" => Ok(1),
-        "icmpv6" => Ok(58),
-        other => other
-            .parse()
-            .map_err(|_| format!("'{text}' is no protocol: expected tcp, udp, icmp, icmpv6 or a number")),
-    }
 }
 
 impl Which {
@@ -236,12 +223,6 @@ fn killed(answer: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn protocols_by_name_and_number() {
-        assert_eq!((protocol("TCP"), protocol("58"), protocol("icmpv6")), (Ok(6), Ok(58), Ok(58)));
-        assert!(protocol("256").is_err() && protocol("quic").is_err());
-    }
 
     #[test]
     fn top_talkers_are_told_as_rates() {

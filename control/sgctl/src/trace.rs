@@ -11,7 +11,6 @@ use crate::EXIT_OTHER;
 use crate::capture;
 use crate::cli::{Arguments, Output};
 use crate::client::{Ask, Failure, ask, stream};
-use crate::flows::protocol;
 use crate::output::{cell, items, print, table};
 
 /// The longest trace that the daemon gives at a time.
@@ -29,7 +28,7 @@ pub struct Trace {
     #[arg(long, value_name = "ADDRESS|BLOCK")]
     pub address: Option<String>,
     /// Of this protocol: tcp, udp, icmp, icmpv6 or a number.
-    #[arg(long, value_parser = protocol)]
+    #[arg(long, value_parser = policy::protocol_number)]
     pub protocol: Option<u8>,
     /// With this port of TCP or UDP at either end.
     #[arg(long)]

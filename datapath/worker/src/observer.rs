@@ -10,7 +10,6 @@ use std::time::SystemTime;
 
 use arrayvec::ArrayVec;
 use crossbeam_channel::{Sender, TrySendError};
-use dpdk::BURST;
 use engine::forward::Delivery;
 use engine::ids::{PortIndex, WorkerIndex};
 use engine::pipeline::{Arrival, Fate, Observation, Outcome, Outcomes, Pipeline};
@@ -83,8 +82,6 @@ pub struct Sightings {
     pub worker: WorkerIndex,
     /// By what.
     pub generation: u64,
-    /// When the last of them was.
-    pub tick: Tick,
     /// The packets.
     pub list: ArrayVec<Sighting, SIGHTINGS>,
 }
@@ -132,8 +129,9 @@ pub struct Traced {
     pub deliveries: ArrayVec<Delivery, 8>,
 }
 
-/// What the packets of a burst were before they were judged.
-pub(crate) type Before = Option<ArrayVec<Observation, BURST>>;
+/// What the packets of a burst were before they were judged; for traces only, and so
+/// not in the frame of every burst.
+pub(crate) type Before = Option<Box<[Observation]>>;
 
 /// The worker's side of all watching.
 pub(crate) struct Observer {
@@ -154,7 +152,7 @@ impl Observer {
         attention: AttentionSwitch,
         feed: Sender<Sightings>,
     ) -> Observer {
-        let pending = Sightings { worker, generation: 0, tick: Tick(0), list: ArrayVec::new() };
+        let pending = Sightings { worker, generation: 0, list: ArrayVec::new() };
         let (told, taps) = ((Tick(0), 0), ArrayVec::new());
         Observer { worker, statistics, attention, feed, pending, told, taps }
     }
@@ -223,7 +221,6 @@ impl Observer {
             self.flush();
             self.pending.generation = from.snapshot.generation;
         }
-        self.pending.tick = from.now;
         for (index, arrival) in arrivals.iter().enumerate().filter(|(index, _)| wanted >> index & 1 == 1) {
             let fate = outcomes.fate(index);
             // Whoever judges it will tell.
@@ -245,9 +242,9 @@ impl Observer {
             return;
         }
         let packets = self.pending.list.len() as u64;
-        let Sightings { worker, generation, tick, .. } = self.pending;
+        let Sightings { worker, generation, .. } = self.pending;
         let list = std::mem::take(&mut self.pending.list);
-        match self.feed.try_send(Sightings { worker, generation, tick, list }) {
+        match self.feed.try_send(Sightings { worker, generation, list }) {
             Ok(()) => self.statistics.sightings.add(packets),
             Err(_) => self.statistics.sightings_lost.add(packets),
         }

@@ -74,6 +74,7 @@ impl Worker {
             cycles.add(end.saturating_sub(start));
             start = end;
         }
+        self.observer.flush();
     }
 
     /// One turn: receive, judge, send. Returns how many packets came.

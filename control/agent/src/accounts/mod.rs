@@ -208,3 +208,6 @@ impl Accounts {
 fn is_permitted(sighting: &Sighting) -> bool {
     matches!(sighting.fate, Fate::Passed(PassClass::NewTracked | PassClass::Untracked))
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

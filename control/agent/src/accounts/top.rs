@@ -9,10 +9,10 @@ use super::books::Book;
 use super::tuple::Tuple;
 
 /// Flows that one measurement tells apart; packets of others are counted together.
-const MAX_FLOWS: usize = 262_144;
+pub const MAX_FLOWS: usize = 262_144;
 
 /// Measurements at a time.
-const MAX_TOPS: usize = 4;
+pub const MAX_TOPS: usize = 4;
 
 /// A measurement that nobody has ended for so long is given up.
 const ABANDONED: Duration = Duration::from_secs(90);

@@ -8,7 +8,7 @@ use super::books::Book;
 use super::tuple::Tuple;
 
 /// Untracked flows that are remembered.
-const MAX_FLOWS: usize = 65_536;
+pub const MAX_FLOWS: usize = 65_536;
 
 /// How long after their last packet.
 const MEMORY: Duration = Duration::from_secs(60);

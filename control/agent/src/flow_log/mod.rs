@@ -149,3 +149,81 @@ impl Closed {
         lines
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::pipeline::{Fate, PassClass};
+    use engine::verdict::DropReason;
+
+    use super::*;
+    use crate::accounts::tests::{books, sighting};
+
+    fn config(format: &str) -> FlowLogConfig {
+        FlowLogConfig {
+            file: None,
+            socket: None,
+            fields: Field::format(format).unwrap(),
+            interval: Duration::from_secs(60),
+            account: None,
+            region: None,
+        }
+    }
+
+    fn note(window: &mut Window, n: u32, fate: Fate) -> bool {
+        let sighting = sighting(n, fate);
+        window.note(&Tuple::of(&sighting).unwrap(), &sighting, books().of(1).unwrap())
+    }
+
+    fn lines(window: Window, is_incomplete: bool) -> Vec<String> {
+        let served = window::served(books().newest().unwrap());
+        let closed = Closed { window, until: SystemTime::now(), served, is_incomplete };
+        let mut lines = closed.lines(&config("interface-id flow-direction action log-status"));
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn each_verdict_is_said_at_the_ends_it_is_of() {
+        use DropReason::*;
+        let both =
+            |one, other| vec![format!("eni-1 ingress {one} OK\n"), format!("eni-2 egress {other} OK\n")];
+        let one = |line: &str| vec!["eni-1 - - NODATA\n".to_string(), format!("eni-2 {line} OK\n")];
+        let nothing = ["eni-1 - - NODATA\n", "eni-2 - - NODATA\n"].map(String::from).to_vec();
+        for (fate, expected) in [
+            (Fate::Passed(PassClass::Established), both("ACCEPT", "ACCEPT")),
+            (Fate::Passed(PassClass::Exempt), nothing.clone()),
+            (Fate::Dropped(OutboundDenied), one("egress REJECT")),
+            (Fate::Dropped(AclOutbound), one("egress REJECT")),
+            (Fate::Dropped(InboundDenied), both("REJECT", "ACCEPT")),
+            (Fate::Dropped(AclInbound), both("REJECT", "ACCEPT")),
+            (Fate::Dropped(SpoofedAddress), nothing.clone()),
+            (Fate::Waits, nothing.clone()),
+        ] {
+            let mut window = Window::since(SystemTime::now());
+            assert!(note(&mut window, 1, fate));
+            assert_eq!(lines(window, false), expected, "{fate:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_that_missed_packets_says_so_at_every_interface() {
+        let mut window = Window::since(SystemTime::now());
+        note(&mut window, 1, Fate::Dropped(DropReason::OutboundDenied));
+        let expected = ["eni-1 - - SKIPDATA\n", "eni-2 - - SKIPDATA\n", "eni-2 egress REJECT OK\n"];
+        assert_eq!(lines(window, true), expected);
+    }
+
+    #[test]
+    fn a_full_window_loses_new_flows_and_counts_the_old() {
+        let (mut books, mut window) = (books(), Window::since(SystemTime::now()));
+        let book = books.of(1).unwrap();
+        let mut note = |n: usize| {
+            let sighting = sighting(n as u32, Fate::Dropped(DropReason::OutboundDenied));
+            window.note(&Tuple::of(&sighting).unwrap(), &sighting, book)
+        };
+        assert!((0..window::MAX_FLOWS).all(&mut note), "there is room for so many");
+        assert!(!note(window::MAX_FLOWS), "one too many");
+        assert!(note(0), "a known one");
+        assert_eq!(window.flows(), window::MAX_FLOWS);
+    }
+}

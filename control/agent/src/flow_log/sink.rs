@@ -19,92 +19,98 @@ pub struct Rotation {
 }
 
 /// Where lines go.
-pub(super) struct Sinks {
-    file: Option<LogFile>,
-    socket: Option<LogSocket>,
-}
+pub(super) struct Sinks(Vec<Sink>);
 
 impl Sinks {
     pub fn new(config: &FlowLogConfig) -> Sinks {
-        Sinks {
-            file: config.file.clone().map(|(path, rotation)| LogFile {
-                path,
-                rotation,
-                open: None,
-                failing: false,
-            }),
-            socket: config.socket.clone().map(|path| LogSocket { path, open: None, failing: false }),
-        }
+        let file = config.file.clone().map(|(path, rotation)| Sink::new(path, To::File(rotation, None)));
+        let socket = config.socket.clone().map(|path| Sink::new(path, To::Socket(None)));
+        Sinks(file.into_iter().chain(socket).collect())
     }
 
     /// Writes lines to each sink; how many of them were written, and how many lost.
     pub fn write(&mut self, lines: &[String]) -> (u64, u64) {
+        let text = lines.concat();
+        let taken = self.0.iter_mut().filter_map(|sink| sink.write(&text).then_some(())).count();
         let count = lines.len() as u64;
-        let results = [
-            self.file.as_mut().map(|file| file.write(lines)),
-            self.socket.as_mut().map(|socket| socket.write(lines)),
-        ];
-        let written = results.iter().flatten().filter(|ok| **ok).count() as u64;
-        let lost = results.iter().flatten().filter(|ok| !**ok).count() as u64;
-        (written * count, lost * count)
+        (taken as u64 * count, (self.0.len() - taken) as u64 * count)
     }
 }
 
-struct LogFile {
+struct Sink {
     path: PathBuf,
-    rotation: Rotation,
-    open: Option<(File, u64)>,
+    to: To,
+    /// Whether the last lines were lost.
     failing: bool,
 }
 
-impl LogFile {
-    fn write(&mut self, lines: &[String]) -> bool {
-        let result = self.try_write(lines);
-        if let Err(error) = &result {
-            // Opened anew the next time: it may be elsewhere by then.
-            self.open = None;
-            complain(&mut self.failing, &self.path, error);
-        } else {
-            self.failing = false;
-        }
-        result.is_ok()
+/// What is there, opened when it is first needed, and anew after a failure.
+enum To {
+    File(Rotation, Option<(File, u64)>),
+    Socket(Option<UnixStream>),
+}
+
+impl Sink {
+    fn new(path: PathBuf, to: To) -> Sink {
+        Sink { path, to, failing: false }
     }
 
-    fn try_write(&mut self, lines: &[String]) -> std::io::Result<()> {
-        if self.open.as_ref().is_some_and(|(_, bytes)| *bytes >= self.rotation.bytes) {
-            self.open = None;
-            self.rotate()?;
-        }
-        if self.open.is_none() {
-            let file = OpenOptions::new().append(true).create(true).open(&self.path)?;
-            let bytes = file.metadata()?.len();
-            self.open = Some((file, bytes));
-        }
-        let Some((file, bytes)) = &mut self.open else { return Ok(()) };
-        let text = lines.concat();
-        let before = *bytes;
-        if let Err(error) = file.write_all(text.as_bytes()) {
-            // No half lines: of a full disk, say.
-            drop(file.set_len(before));
-            return Err(error);
-        }
-        *bytes += text.len() as u64;
-        Ok(())
-    }
-
-    /// `NAME.1` becomes `NAME.2` and so on, the last one goes.
-    fn rotate(&self) -> std::io::Result<()> {
-        if self.rotation.kept == 0 {
-            return std::fs::remove_file(&self.path);
-        }
-        for n in (1..self.rotation.kept).rev() {
-            let (from, to) = (numbered(&self.path, n), numbered(&self.path, n + 1));
-            if from.exists() {
-                std::fs::rename(from, to)?;
+    /// False if the lines are lost. That is said once, until it works again.
+    fn write(&mut self, text: &str) -> bool {
+        let written = match &mut self.to {
+            To::File(rotation, open) => {
+                append(&self.path, *rotation, open, text).inspect_err(|_| *open = None)
             }
+            To::Socket(open) => send(&self.path, open, text).inspect_err(|_| *open = None),
+        };
+        let was_failing = std::mem::replace(&mut self.failing, written.is_err());
+        if let Err(error) = &written
+            && !was_failing
+        {
+            tracing::warn!("flow logs cannot be written to {}: {error}; lines are lost", self.path.display());
         }
-        std::fs::rename(&self.path, numbered(&self.path, 1))
+        written.is_ok()
     }
+}
+
+fn append(
+    path: &Path,
+    rotation: Rotation,
+    open: &mut Option<(File, u64)>,
+    text: &str,
+) -> std::io::Result<()> {
+    if open.take_if(|(_, bytes)| *bytes >= rotation.bytes).is_some() {
+        rotate(path, rotation.kept)?;
+    }
+    let (file, bytes) = match open {
+        Some(open) => open,
+        None => {
+            let file = OpenOptions::new().append(true).create(true).open(path)?;
+            let bytes = file.metadata()?.len();
+            open.insert((file, bytes))
+        }
+    };
+    if let Err(error) = file.write_all(text.as_bytes()) {
+        // No half lines: of a full disk, say.
+        drop(file.set_len(*bytes));
+        return Err(error);
+    }
+    *bytes += text.len() as u64;
+    Ok(())
+}
+
+/// `NAME.1` becomes `NAME.2` and so on, the last one goes.
+fn rotate(path: &Path, kept: usize) -> std::io::Result<()> {
+    if kept == 0 {
+        return std::fs::remove_file(path);
+    }
+    for n in (1..kept).rev() {
+        let (from, to) = (numbered(path, n), numbered(path, n + 1));
+        if from.exists() {
+            std::fs::rename(from, to)?;
+        }
+    }
+    std::fs::rename(path, numbered(path, 1))
 }
 
 fn numbered(path: &Path, n: usize) -> PathBuf {
@@ -113,52 +119,28 @@ fn numbered(path: &Path, n: usize) -> PathBuf {
     name.into()
 }
 
-struct LogSocket {
-    path: PathBuf,
-    open: Option<UnixStream>,
-    failing: bool,
-}
-
-impl LogSocket {
-    fn write(&mut self, lines: &[String]) -> bool {
-        let result = self.try_write(lines);
-        if let Err(error) = &result {
-            self.open = None;
-            complain(&mut self.failing, &self.path, error);
-        } else {
-            self.failing = false;
-        }
-        result.is_ok()
-    }
-
-    fn try_write(&mut self, lines: &[String]) -> std::io::Result<()> {
-        if self.open.is_none() {
-            let stream = UnixStream::connect(&self.path)?;
+fn send(path: &Path, open: &mut Option<UnixStream>, text: &str) -> std::io::Result<()> {
+    let stream = match open {
+        Some(stream) => stream,
+        None => {
+            let stream = UnixStream::connect(path)?;
             stream.set_write_timeout(Some(PATIENCE))?;
-            self.open = Some(stream);
+            open.insert(stream)
         }
-        let Some(stream) = &mut self.open else { return Ok(()) };
-        stream.write_all(lines.concat().as_bytes())
-    }
-}
-
-/// Says once that lines are lost, until it works again.
-fn complain(failing: &mut bool, path: &Path, error: &std::io::Error) {
-    if !std::mem::replace(failing, true) {
-        tracing::warn!("flow logs cannot be written to {}: {error}; lines are lost", path.display());
-    }
+    };
+    stream.write_all(text.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn file(path: &Path, bytes: u64, kept: usize) -> LogFile {
-        LogFile { path: path.to_path_buf(), rotation: Rotation { bytes, kept }, open: None, failing: false }
+    fn file(path: &Path, bytes: u64, kept: usize) -> Sink {
+        Sink::new(path.to_path_buf(), To::File(Rotation { bytes, kept }, None))
     }
 
-    fn lines(text: &str) -> Vec<String> {
-        vec![format!("{text}\n")]
+    fn lines(text: &str) -> String {
+        format!("{text}\n")
     }
 
     #[test]
@@ -200,7 +182,7 @@ mod tests {
         use std::os::unix::net::UnixListener;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        let mut log = LogSocket { path: path.clone(), open: None, failing: false };
+        let mut log = Sink::new(path.clone(), To::Socket(None));
         assert!(!log.write(&lines("nobody listens")));
         let listener = UnixListener::bind(&path).unwrap();
         assert!(log.write(&lines("one")));

@@ -10,7 +10,7 @@ use worker::Sighting;
 use crate::accounts::{Book, Tuple, tcp_flags};
 
 /// Flows that one window tells apart.
-const MAX_FLOWS: usize = 262_144;
+pub const MAX_FLOWS: usize = 262_144;
 
 /// Bytes of a frame that are not IP's.
 const ETHERNET: u32 = 14;

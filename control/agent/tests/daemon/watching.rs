@@ -1,29 +1,14 @@
 //! What operators ask of a daemon under traffic: connections, counters, traces,
 //! plans, flow logs. Frames come from a capture that is played without end.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use engine::packet::build::{Packet, arp, mac};
+use engine::packet::build::{Packet, arp, capture, mac};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Daemon, ask, command};
 
 const PORTS: &str = "-l 0 --no-huge --no-shconf --no-pci -m 128 --vdev net_null1,no-rx=1";
-
-/// A capture with these frames.
-fn capture(folder: &Path, frames: &[Vec<u8>]) -> PathBuf {
-    let path = folder.join("in.pcap");
-    let mut bytes: Vec<u8> =
-        [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1].iter().flat_map(|w| w.to_le_bytes()).collect();
-    for frame in frames {
-        let length = frame.len() as u32;
-        bytes.extend([0, 0, length, length].iter().flat_map(|w: &u32| w.to_le_bytes()));
-        bytes.extend(frame);
-    }
-    std::fs::write(&path, bytes).unwrap();
-    path
-}
 
 fn udp(port: u16) -> Vec<u8> {
     Packet::udp("10.0.0.2:5000", &format!("10.0.0.1:{port}"), b"payload").frame(mac(2), mac(1))
@@ -67,7 +52,8 @@ fn usual() -> Value {
 impl Traffic {
     fn start(configuration: &str) -> Traffic {
         let folder = tempfile::tempdir().unwrap();
-        let input = capture(folder.path(), &[udp(443), udp(22), udp(80)]);
+        let input = folder.path().join("in.pcap");
+        std::fs::write(&input, capture(&[udp(443), udp(22), udp(80)])).unwrap();
         let file = folder.path().join("sgswitchd.toml");
         let configuration = configuration.replace("FOLDER", &folder.path().display().to_string());
         std::fs::write(&file, configuration).unwrap();
@@ -392,8 +378,8 @@ fn captures_are_explained_packet_by_packet() {
     let forged = Packet::udp("10.0.0.9:1", "10.0.0.1:443", b"").frame(mac(2), mac(1));
     let question = arp(1, (mac(2), "10.0.0.2"), (mac(0), "10.0.0.1"));
     let frames = [udp(22), reply, udp(80), udp(443), question, forged, vec![1, 2, 3]];
-    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let body = json!({ "Frames": frames.iter().map(|f| json!({ "Data": hex(f) })).collect::<Vec<_>>() });
+    let body =
+        json!({ "Frames": frames.iter().map(|f| json!({ "Data": hex::encode(f) })).collect::<Vec<_>>() });
     let answer = traffic.post("/v1/explain/packets", &body).json();
     let verdicts: Vec<String> = answer["Packets"]
         .as_array()

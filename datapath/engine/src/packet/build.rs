@@ -234,6 +234,18 @@ pub fn ethernet(
     frame
 }
 
+/// A capture file (pcap, of Ethernet) with these frames, all of one time.
+pub fn capture(frames: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes: Vec<u8> =
+        [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1].iter().flat_map(|word| word.to_le_bytes()).collect();
+    for frame in frames {
+        let length = frame.len() as u32;
+        bytes.extend([0, 0, length, length].iter().flat_map(|word: &u32| word.to_le_bytes()));
+        bytes.extend(frame);
+    }
+    bytes
+}
+
 /// An ARP frame: `operation` 1 asks, 2 answers. A request is broadcast.
 pub fn arp(operation: u16, sender: (MacAddr, &str), target: (MacAddr, &str)) -> Vec<u8> {
     let v4 = |text| (ip(text).0 as u32).to_be_bytes();

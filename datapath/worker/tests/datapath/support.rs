@@ -8,7 +8,7 @@ use engine::addr::{Family, Prefix};
 use engine::conntrack::Timeouts;
 use engine::forward::{Addresses, Interface, Interfaces, PortRole, Vpc};
 use engine::ids::{InterfaceId, PortIndex, VpcIndex};
-use engine::packet::build::{Packet, ip, mac};
+use engine::packet::build::{Packet, capture, ip, mac};
 use engine::policy::{DirectionRules, Policy, ServiceSet};
 use engine::snapshot::Snapshot;
 use engine::verdict::DropReason;
@@ -39,14 +39,7 @@ impl Capture {
     pub fn new(frames: &[Vec<u8>]) -> Capture {
         let path =
             std::env::temp_dir().join(format!("sgswitch-worker-{}-{}", std::process::id(), unique("f")));
-        let mut bytes: Vec<u8> =
-            [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1].iter().flat_map(|w| w.to_le_bytes()).collect();
-        for frame in frames {
-            let length = frame.len() as u32;
-            bytes.extend([0, 0, length, length].iter().flat_map(|w: &u32| w.to_le_bytes()));
-            bytes.extend(frame);
-        }
-        std::fs::write(&path, bytes).unwrap();
+        std::fs::write(&path, capture(frames)).unwrap();
         Capture(path)
     }
 
