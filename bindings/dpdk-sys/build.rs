@@ -64,7 +64,7 @@ fn main() {
         .allowlist_function("rte_lcore_to_cpu_id|rte_get_(main_lcore|next_lcore|tsc_hz)")
         .allowlist_function("rte_pktmbuf_(pool_create|copy)|rte_mempool_(free|avail_count|in_use_count)")
         .allowlist_function("rte_dev_(probe|remove)|rte_ring_(create|free)")
-        .allowlist_function("rte_eth_dev_(info_get|configure|start|stop|close|set_mtu|socket_id)")
+        .allowlist_function("rte_eth_dev_(info_get|is_removed|configure|start|stop|close|set_mtu|socket_id)")
         .allowlist_function("rte_eth_dev_(get_name_by_port|get_port_by_name|adjust_nb_rx_tx_desc)")
         .allowlist_function("rte_eth_(find_next|find_next_of|macaddr_get|promiscuous_enable)")
         .allowlist_function("rte_eth_(stats_get|xstats_get|xstats_get_names)")

@@ -69,6 +69,12 @@ impl Instance {
         &self.netns
     }
 
+    /// What its port is of, for DPDK. Rings of 2048 frames, so that a sleeping worker loses none.
+    pub fn device(&self) -> String {
+        let Instance { number, host, .. } = self;
+        format!("net_af_packet{number},iface={host},blocksz=65536,framesz=2048,framecnt=2048")
+    }
+
     /// The other end of its link, outside of its namespace.
     pub fn host(&self) -> &str {
         &self.host
@@ -187,11 +193,13 @@ pub struct Options {
     pub cores: String,
     /// Whether to use hugepages.
     pub hugepages: bool,
+    /// Instances whose ports are added later.
+    pub later: &'static [&'static str],
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { cores: "1".to_string(), hugepages: false }
+        Options { cores: "1".to_string(), hugepages: false, later: &[] }
     }
 }
 
@@ -260,13 +268,8 @@ impl Lab {
             "--cores",
             &options.cores,
         ]);
-        for (number, instance) in self.instances.iter().enumerate() {
-            // Rings of 2048 frames, so that a sleeping worker loses none.
-            let device = format!(
-                "net_af_packet{number},iface={},blocksz=65536,framesz=2048,framecnt=2048",
-                instance.host
-            );
-            command.arg("--port").arg(format!("{}={device}", instance.name));
+        for instance in self.instances.iter().filter(|i| !options.later.contains(&&*i.name)) {
+            command.arg("--port").arg(format!("{}={}", instance.name, instance.device()));
         }
         command.args(["--", "-l", "0", "--no-pci"]);
         match options.hugepages {
@@ -362,7 +365,7 @@ impl Lab {
 impl Instance {
     /// Makes the namespace and its link to the switch. Checksums and segments are
     /// made by the stack itself, since the switch's ports see raw frames.
-    fn plug_in(&self) {
+    pub fn plug_in(&self) {
         let Instance { netns, host, .. } = self;
         run(&format!("ip netns add {netns}"));
         run(&format!("ip link add {host} type veth peer name eth0 netns {netns}"));
@@ -380,7 +383,8 @@ impl Instance {
         run(&format!("ip link set {host} up"));
     }
 
-    fn unplug(&self) {
+    /// Takes its namespace and its link down.
+    pub fn unplug(&self) {
         try_run(&format!("ip link del {}", self.host));
         try_run(&format!("ip netns del {}", self.netns));
     }

@@ -59,7 +59,7 @@ impl Product {
     /// # Errors
     /// What is wrong with it.
     pub fn push(&mut self, document: &Value) -> Result<(), Faults> {
-        let ports = PORTS.map(String::from);
+        let ports = PORTS.into_iter().collect();
         let context = Context { ports: &ports, partial: false, missing_ports_are_notices: false };
         let (policy, _) = validate(document, &context)?;
         self.snapshot = self.compiler.compile(&policy, self.snapshot.generation + 1, &ports)?;

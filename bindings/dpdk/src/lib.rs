@@ -33,7 +33,7 @@ pub use error::Error;
 pub use mbuf::Mbuf;
 pub use memory::advise_huge_pages;
 pub use mempool::{Mempool, MempoolConfig};
-pub use port::{Link, Port, PortConfig, PortInfo};
+pub use port::{Link, MAX_PORTS, Port, PortConfig, PortInfo};
 pub use queue::{RxQueue, TxQueue};
 pub use ring::{Consumer, Producer, ring};
 pub use rss::Rss;

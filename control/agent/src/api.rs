@@ -19,7 +19,7 @@ use crate::error::ApiError;
 use crate::push::{Change, PushError, PushOptions, Pushed};
 use crate::switch::{Handle, Switch};
 use crate::version::version;
-use crate::{capture, counters, flows, history, metrics, plan, trace, verify, views};
+use crate::{capture, counters, flows, history, metrics, plan, ports, trace, verify, views};
 
 /// The largest document.
 const MAX_DOCUMENT: usize = 64 << 20;
@@ -41,7 +41,7 @@ pub struct Api {
     /// Traces that may begin.
     pub(crate) traces: Arc<Semaphore>,
     /// Who is at the other end of the socket.
-    uid: Option<u32>,
+    pub(crate) uid: Option<u32>,
 }
 
 impl Api {
@@ -64,7 +64,6 @@ impl Api {
             .route("/v1/interfaces", view(views::interfaces))
             .route("/v1/prefix-lists", view(views::prefix_lists))
             .route("/v1/stale", view(views::stale))
-            .route("/v1/ports", view(views::ports))
             .route("/v1/workers", view(views::workers))
             .route("/v1/drops", view(views::drops))
             .route("/v1/counters", view(counters::counters))
@@ -73,6 +72,7 @@ impl Api {
             .merge(flows::routes())
             .merge(history::routes())
             .merge(plan::routes())
+            .merge(ports::routes())
             .merge(trace::routes())
             .merge(verify::routes())
             .route("/v1/lint", view(views::lint))

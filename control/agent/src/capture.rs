@@ -13,7 +13,6 @@ use axum::routing::post;
 use axum::{Json, Router};
 use engine::addr::MacAddr;
 use engine::conntrack::TableConfig;
-use engine::forward::PortRole;
 use engine::fragment::FragmentOf;
 use engine::ids::{PortIndex, WorkerIndex};
 use engine::packet::Frame;
@@ -134,7 +133,7 @@ impl Rehearsal {
         let port = port.map(|name| filter::port(switch, "Port", name)).transpose()?;
         let snapshot = current.snapshot.clone();
         let by_mac = snapshot.interfaces.iter().filter_map(|i| Some((i.mac, i.port?))).collect();
-        let uplink = snapshot.ports.iter().position(|role| matches!(role, PortRole::Uplink(_)));
+        let uplink = snapshot.ports.uplinks().next();
         let slots = snapshot.interfaces.slots();
         let pipeline = Pipeline::new(PipelineConfig {
             worker: WorkerIndex(0),
@@ -153,7 +152,7 @@ impl Rehearsal {
             pipeline: Box::new(pipeline),
             outcomes: Outcomes::new(),
             port,
-            uplink: uplink.map(|index| PortIndex(index as u16)),
+            uplink,
             by_mac,
             began: None,
             waiting: HashMap::new(),

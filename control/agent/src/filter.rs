@@ -28,9 +28,8 @@ pub fn vpc(switch: &Switch, id: &str) -> Result<VpcIndex, ApiError> {
 
 /// The port of this name, which stands under `key`.
 pub fn port(switch: &Switch, key: &str, name: &str) -> Result<PortIndex, ApiError> {
-    let index = switch.ports.iter().position(|port| port == name);
     let missing = || ApiError::invalid(format!("{key}: there is no port '{name}'"));
-    Ok(PortIndex(index.ok_or_else(missing)? as u16))
+    switch.ports.index(name).ok_or_else(missing)
 }
 
 /// A block, or an address as one.

@@ -1,24 +1,24 @@
 //! From start to stop.
 
-use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use dpdk::{Eal, Mempool, MempoolConfig, Port};
+use dpdk::{Eal, Mempool, MempoolConfig};
 use engine::snapshot::Snapshot;
 use policy::{Compiler, Context, self_check, validate};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use worker::{Datapath, DatapathConfig, PortSpec};
+use worker::{Datapath, DatapathConfig};
 
 use crate::accounts::{Accounts, Names};
 use crate::config::Config;
 use crate::flow_log::FlowLog;
 use crate::metrics::PushMetrics;
 use crate::notify;
+use crate::ports::{self, Ports};
 use crate::server::{self, Listeners};
 use crate::socket::ApiSocket;
 use crate::store::Store;
@@ -46,11 +46,10 @@ pub fn run(config: Config) -> Result<()> {
         socket: None,
     };
     let pool = Mempool::new(&eal, "packets", &pool_config).context("the packet pool (--mbufs)")?;
-    let ports = open_ports(&eal, &config)?;
-    let names: Vec<String> = ports.iter().map(|p| p.name.clone()).collect();
+    let mut ports = Ports::new(&eal, &config, store.ports())?;
     let mut compiler =
         Compiler::new(config.interfaces).with_timeouts(config.timeouts).with_allowance(config.allowance);
-    let current = restore(&store, &mut compiler, &names)?;
+    let current = restore(&store, &mut compiler, &ports)?;
     let datapath_config = DatapathConfig {
         cores: cores(&eal, &config),
         idle: config.idle,
@@ -62,12 +61,13 @@ pub fn run(config: Config) -> Result<()> {
         tx_descriptors: config.descriptors.1,
     };
     let initial = current.as_ref().map_or_else(Snapshot::closed, |c| c.snapshot.clone());
-    let datapath = Datapath::start(&eal, &pool, ports, &datapath_config, initial)?;
+    let mut datapath = Datapath::start(&eal, &pool, &datapath_config, initial)?;
+    ports.open_all(&mut datapath);
     tracing::info!(
         "{} workers on CPUs {:?}, ports: {}",
         datapath.workers().len(),
         datapath_config.cores,
-        names.join(", ")
+        ports.iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ")
     );
     let (flow_log, writer) = config.flow_log.clone().map(FlowLog::begin).transpose()?.unzip();
     let (accounts, keeper) = Accounts::keep(&datapath, flow_log)?;
@@ -78,18 +78,8 @@ pub fn run(config: Config) -> Result<()> {
     let metrics = Arc::new(PushMetrics::new());
     let enforce_timeout = config.enforce_timeout;
     let watch = Arc::new(Watch::new(datapath.workers().len()));
-    let switch = Switch {
-        datapath,
-        compiler,
-        store,
-        ports: names,
-        current,
-        enforce_timeout,
-        metrics,
-        accounts,
-        watch,
-        pool,
-    };
+    let switch =
+        Switch { datapath, compiler, store, ports, current, enforce_timeout, metrics, accounts, watch, pool };
     let listeners = Listeners { socket, metrics: metrics_listener };
     let served = serve(runtime, signals, listeners, switch, config.stall);
     // They end behind the workers, when all is written.
@@ -148,6 +138,7 @@ fn serve(
             () = signals.any() => Ok(()),
             result = server::serve(&listeners, handle.clone()) => result,
             never = watchdog::keep(&watch, &workers, stall, &handle) => match never {},
+            never = ports::keep(&handle) => match never {},
         }
     });
     tracing::info!("stopping");
@@ -171,34 +162,8 @@ fn engine_runs_here() -> Result<()> {
     Ok(())
 }
 
-/// The ports that EAL has found, under their own names, and those of the configuration.
-fn open_ports(eal: &Eal, config: &Config) -> Result<Vec<PortSpec>> {
-    let mut ports: Vec<PortSpec> =
-        Port::all(eal).into_iter().map(|port| PortSpec { name: port.name().to_string(), port }).collect();
-    for setting in &config.ports {
-        // A device given to EAL as well is only to be named.
-        let device = setting.device.split(',').next().unwrap_or_default();
-        if let Some(known) = ports.iter_mut().find(|p| p.port.name() == device) {
-            known.name = setting.name.clone().unwrap_or_else(|| known.name.clone());
-            continue;
-        }
-        let port = Port::attach(eal, &setting.device)
-            .with_context(|| format!("the port '{}' cannot be opened", setting.device))?;
-        let name = setting.name.clone().unwrap_or_else(|| port.name().to_string());
-        ports.push(PortSpec { name, port });
-    }
-    let mut seen = HashSet::new();
-    for port in &ports {
-        ensure!(seen.insert(&port.name), "two ports are named '{}'", port.name);
-    }
-    if ports.is_empty() {
-        tracing::warn!("there are no ports: give some with --port, or with --vdev or -a behind --");
-    }
-    Ok(ports)
-}
-
 /// The last good policy, compiled before ports open (D29: without one, closed).
-fn restore(store: &Store, compiler: &mut Compiler, ports: &[String]) -> Result<Option<Current>> {
+fn restore(store: &Store, compiler: &mut Compiler, ports: &Ports) -> Result<Option<Current>> {
     let Some(stored) = store.last()? else {
         tracing::warn!("there is no policy yet: the switch is closed until one is pushed");
         return Ok(None);
@@ -206,9 +171,10 @@ fn restore(store: &Store, compiler: &mut Compiler, ports: &[String]) -> Result<O
     let generation = stored.generation;
     let document = serde_json::from_str(&stored.document)
         .with_context(|| format!("the stored policy of generation {generation} is no JSON"))?;
-    let context = Context { ports, partial: false, missing_ports_are_notices: true };
+    let ports = ports.bindable(None);
+    let context = Context { ports: &ports, partial: false, missing_ports_are_notices: true };
     let compiled = validate(&document, &context).and_then(|(policy, notices)| {
-        compiler.compile(&policy, generation, ports).map(|snapshot| (policy, notices, snapshot))
+        compiler.compile(&policy, generation, &ports).map(|snapshot| (policy, notices, snapshot))
     });
     let (policy, notices, snapshot) = match compiled {
         Ok(compiled) => compiled,

@@ -18,6 +18,7 @@ mod lifecycle;
 mod metrics;
 mod notify;
 mod plan;
+mod ports;
 mod push;
 mod server;
 mod sight;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use policy::{Edited, Faults, Notice, Validated, edit, merge, parse, self_check, validate};
+use policy::{Context, Edited, Faults, Notice, Validated, edit, merge, parse, self_check, validate};
 use serde::Serialize;
 use serde_json::Value;
 use worker::NotEnforced;
@@ -53,6 +53,8 @@ pub enum Change<'c> {
     },
     /// The policy of this generation, which is kept, is the policy again.
     Rollback(u64),
+    /// The policy in force, with the ports as they are now. In the words of the history.
+    Ports(&'c str),
 }
 
 impl Change<'_> {
@@ -62,6 +64,7 @@ impl Change<'_> {
             Change::Document(_) => "push".to_string(),
             Change::Action { name, .. } => name.to_string(),
             Change::Rollback(generation) => format!("rollback to {generation}"),
+            Change::Ports(words) => words.to_string(),
         }
     }
 }
@@ -106,9 +109,11 @@ impl Switch {
     /// compiled and checked.
     pub fn prepare(&mut self, document: &[u8], partial: bool) -> Result<(Validated, Vec<Notice>), PushError> {
         let document = parse("the document", document).and_then(merge).map_err(PushError::Invalid)?;
-        let (policy, notices) = validate(&document, &self.context(partial)).map_err(PushError::Invalid)?;
+        let ports = self.bindable();
+        let context = Context { ports: &ports, partial, missing_ports_are_notices: false };
+        let (policy, notices) = validate(&document, &context).map_err(PushError::Invalid)?;
         let generation = self.generation() + 1;
-        let snapshot = self.compiler.compile(&policy, generation, &self.ports).map_err(PushError::Invalid)?;
+        let snapshot = self.compiler.compile(&policy, generation, &ports).map_err(PushError::Invalid)?;
         let checked = self_check(&policy, &self.compiler, &snapshot, SELF_CHECK_SAMPLES);
         self.compiler.discard();
         checked.map_err(|mismatch| PushError::SelfCheck(mismatch.to_string()))?;
@@ -140,6 +145,10 @@ impl Switch {
                 Ok((policy.to_document(), answer, Some(notices)))
             }
             Change::Rollback(generation) => Ok((self.kept(generation)?, Value::Null, None)),
+            Change::Ports(_) => {
+                let current = self.current.as_ref().map(|current| current.policy.to_document());
+                Ok((current.unwrap_or_default(), Value::Null, None))
+            }
         }
     }
 
@@ -198,12 +207,13 @@ impl Switch {
             return Err(PushError::Conflict { current });
         }
         let (document, answer, meant) = self.wanted(change, metrics)?;
-        let (policy, notices) = metrics
-            .time(Step::Validate, || validate(&document, &self.context(options.partial)))
-            .map_err(PushError::Invalid)?;
+        let ports = self.bindable();
+        let context = Context { ports: &ports, partial: options.partial, missing_ports_are_notices: false };
+        let (policy, notices) =
+            metrics.time(Step::Validate, || validate(&document, &context)).map_err(PushError::Invalid)?;
         let generation = current + 1;
         let snapshot = metrics
-            .time(Step::Compile, || self.compiler.compile(&policy, generation, &self.ports))
+            .time(Step::Compile, || self.compiler.compile(&policy, generation, &ports))
             .map_err(PushError::Invalid)?;
         let kept = metrics
             .time(Step::SelfCheck, || self_check(&policy, &self.compiler, &snapshot, SELF_CHECK_SAMPLES))

@@ -24,7 +24,7 @@ pub fn shown(switch: &Switch, names: &Names, traced: &Traced) -> Value {
     let seen = &traced.observation;
     let interface = |id| names.interfaces.get(&id).map(String::as_str);
     let (sender, receiver) = (interface(seen.sender), interface(seen.receiver));
-    let port = switch.ports.get(usize::from(traced.port.0)).map_or("?", String::as_str);
+    let port = switch.ports.name(traced.port).unwrap_or("?");
     let mut stages = Vec::new();
     let by = if traced.steered { ", handed over by another worker" } else { "" };
     stages.push(stage("receive", format!("{} bytes by port {port}{by}", traced.length)));
@@ -154,14 +154,16 @@ fn policed_in_words(fate: Fate, ends: &[EndExplanation]) -> Option<String> {
 }
 
 fn left_in_words(switch: &Switch, traced: &Traced, receiver: Option<&str>) -> String {
-    let name =
-        |port: engine::ids::PortIndex| switch.ports.get(usize::from(port.0)).map_or("?", String::as_str);
     match traced.fate {
         Fate::Dropped(reason) => format!("dropped: {reason}"),
         Fate::HandedOver(to) => format!("handed over to worker {}", to.0),
         Fate::Waits => "waits for the first fragment of its packet".to_string(),
         Fate::Passed(class) => {
-            let ports: Vec<&str> = traced.deliveries.iter().map(|delivery| name(delivery.port)).collect();
+            let ports: Vec<&str> = traced
+                .deliveries
+                .iter()
+                .map(|delivery| switch.ports.name(delivery.port).unwrap_or("?"))
+                .collect();
             let to = receiver.map_or(String::new(), |id| format!(" to {id}"));
             format!("passed ({}){to} by port {}", class.label(), ports.join(", "))
         }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::snapshot::Snapshot;
-use policy::{Compiler, Context, ExplainError, ExplainRequest, Explanation, Validated, explain};
+use policy::{Compiler, ExplainError, ExplainRequest, Explanation, Validated, explain};
 use tokio::sync::{mpsc, oneshot};
 use worker::Datapath;
 
 use crate::accounts::{Accounts, Names};
 use crate::metrics::PushMetrics;
+use crate::ports::Ports;
 use crate::store::Store;
 use crate::watchdog::Watch;
 
@@ -30,7 +31,7 @@ pub struct Switch {
     pub datapath: Datapath,
     pub compiler: Compiler,
     pub store: Store,
-    pub ports: Vec<String>,
+    pub ports: Ports,
     /// `None`: closed, since there has been no policy yet.
     pub current: Option<Current>,
     pub enforce_timeout: Duration,
@@ -53,9 +54,9 @@ impl Switch {
         Names { interfaces: self.compiler.interface_names(), vpcs: self.compiler.vpc_names() }
     }
 
-    /// What a document is validated against.
-    pub fn context(&self, partial: bool) -> Context<'_> {
-        Context { ports: &self.ports, partial, missing_ports_are_notices: false }
+    /// The ports that a policy may bind.
+    pub fn bindable(&self) -> policy::Ports {
+        self.ports.bindable(self.current.as_ref().map(|current| &*current.policy))
     }
 
     /// Explains a packet by the policy in force.

@@ -60,7 +60,9 @@ pub fn interfaces(switch: &Switch) -> Value {
         let ports = p.ports_by_interface();
         let interface = |i: &policy::NetworkInterface| {
             let mut item = i.to_document();
-            item["Port"] = json!(ports.get(i.id.as_str()));
+            // A binding whose port is gone leads nowhere.
+            let port = ports.get(i.id.as_str()).filter(|port| switch.ports.index(port).is_some());
+            item["Port"] = json!(port);
             item
         };
         p.interfaces.values().map(interface).collect()
@@ -107,34 +109,8 @@ pub fn lint(switch: &Switch) -> Value {
     with_policy(switch, "Findings", |p| policy::lint(p).into_iter().map(|finding| json!(finding)).collect())
 }
 
-/// The ports as they are.
-pub fn ports(switch: &Switch) -> Value {
-    let roles = roles(switch);
-    let port = |p: worker::PortView| {
-        let statistics = p.statistics.unwrap_or_default();
-        json!({
-            "Name": p.name,
-            "Device": p.device,
-            "Driver": p.info.as_ref().map(|i| i.driver.clone()),
-            "Role": roles.get(p.name.as_str()).cloned().unwrap_or_else(|| "unbound".to_string()),
-            "LinkUp": p.link.map(|l| l.up),
-            "SpeedMbps": p.link.and_then(|l| l.speed),
-            "RxPackets": statistics.rx_packets,
-            "TxPackets": statistics.tx_packets,
-            "RxBytes": statistics.rx_bytes,
-            "TxBytes": statistics.tx_bytes,
-            "RxMissed": statistics.rx_missed,
-            "RxErrors": statistics.rx_errors,
-            "TxErrors": statistics.tx_errors,
-            "RxNoMbuf": statistics.rx_no_mbuf,
-            "Extended": p.xstats.into_iter().map(|x| (x.name, json!(x.value))).collect::<Map<_, _>>(),
-        })
-    };
-    json!({ "Ports": switch.datapath.ports().into_iter().map(port).collect::<Vec<_>>() })
-}
-
 /// What each port is for, in words.
-fn roles(switch: &Switch) -> HashMap<&str, String> {
+pub fn roles(switch: &Switch) -> HashMap<&str, String> {
     let bindings = switch.current.iter().flat_map(|c| &c.policy.bindings);
     let mut roles: HashMap<&str, String> = HashMap::new();
     for binding in bindings {

@@ -13,6 +13,7 @@ mod lint;
 mod model;
 pub mod oracle;
 mod plan;
+mod ports;
 mod reader;
 mod report;
 mod rulebook;
@@ -29,6 +30,7 @@ pub use explain::{
 pub use lint::{Finding, Severity, lint};
 pub use model::*;
 pub use plan::{Change, Group, ObjectChange, Plan, QuotaUse, RuleChange, VerdictChange, plan};
+pub use ports::Ports;
 pub use report::{Fault, Faults, MAX_FAULTS, Notice};
 pub use rulebook::Rulebook;
 pub use validate::{Context, validate};

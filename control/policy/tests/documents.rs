@@ -3,12 +3,14 @@
 use engine::policy::Direction;
 use engine::verdict::Judgement;
 use policy::oracle::{self, Packet};
-use policy::{Binding, Compiler, Context, ExplainRequest, Faults, MAX_FAULTS, Notice, Peer, Validated};
+use policy::{
+    Binding, Compiler, Context, ExplainRequest, Faults, MAX_FAULTS, Notice, Peer, Ports, Validated,
+};
 use policy::{explain, merge, self_check, validate};
 use serde_json::{Value, json};
 
-fn ports() -> Vec<String> {
-    ["p0", "p1", "up"].map(String::from).to_vec()
+fn ports() -> Ports {
+    ["p0", "p1", "up"].into_iter().collect()
 }
 
 fn check(document: &Value) -> Result<(Validated, Vec<Notice>), Faults> {

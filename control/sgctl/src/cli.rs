@@ -13,6 +13,7 @@ use crate::generate::Generate;
 use crate::history::{Export, History, Rollback};
 use crate::lint::{Lint, Verify};
 use crate::plan::Plan;
+use crate::port::Port;
 use crate::top::Top;
 use crate::trace::Trace;
 
@@ -91,6 +92,11 @@ pub enum Verb {
     Rollback(Rollback),
     /// The policy as a document; pushing it back changes nothing.
     Export(Export),
+    /// Add, remove and show ports while the switch runs.
+    Port {
+        #[command(subcommand)]
+        verb: Port,
+    },
     /// Write completions for a shell, or the manual.
     #[command(hide = true)]
     Generate {

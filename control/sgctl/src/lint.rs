@@ -33,7 +33,8 @@ pub fn linted(arguments: &Arguments, verb: &Lint) -> Result<Value, Failure> {
     }
     let documents = documents::read(&verb.files)?;
     // The ports of the switch that it is for are not known here.
-    let context = policy::Context { ports: &[], partial: true, missing_ports_are_notices: true };
+    let ports = policy::Ports::default();
+    let context = policy::Context { ports: &ports, partial: true, missing_ports_are_notices: true };
     let (policy, _) = policy::validate(&documents.whole, &context).map_err(|faults| {
         let mut failure = Failure { exit: EXIT_INVALID, body: json!(faults) };
         documents.locate(&mut failure);

@@ -14,6 +14,7 @@ mod history;
 mod lint;
 mod output;
 mod plan;
+mod port;
 mod progress;
 mod top;
 mod trace;

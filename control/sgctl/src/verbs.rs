@@ -9,7 +9,7 @@ use crate::actions::{Action, When};
 use crate::cli::{Arguments, Explain, Output, Push, Verb, What};
 use crate::client::{Ask, Failure, ask};
 use crate::output::{cell, items, notices, plain, print, print_tree, table};
-use crate::{EXIT_CHANGES, EXIT_DATAPATH, counters, documents, flows, history, lint, plan, top, trace};
+use crate::{EXIT_CHANGES, EXIT_DATAPATH, counters, documents, flows, history, lint, plan, port, top, trace};
 
 /// What there is to show before the first policy.
 const NO_POLICY: &str =
@@ -96,6 +96,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             let (flows, in_words) = flows::run(arguments, verb)?;
             show(&flows, &in_words);
         }
+        Verb::Port { verb } => {
+            show(&port::run(arguments, verb)?, &|answer| port::in_words(verb, answer));
+        }
         Verb::Trace(verb) => return trace::run(arguments, verb),
         Verb::Counters(verb) => {
             show(&counters::chosen(answer(Ask::get("/v1/counters"))?, verb), &counters::in_words);
@@ -162,21 +165,7 @@ fn view(what: What) -> View {
         What::Groups => ("/v1/groups", Box::new(groups)),
         What::Rules => ("/v1/rules", Box::new(rules)),
         What::Interfaces => ("/v1/interfaces", Box::new(interfaces)),
-        What::Ports => columns(
-            "/v1/ports",
-            "Ports",
-            &[
-                ("PORT", "Name"),
-                ("DEVICE", "Device"),
-                ("DRIVER", "Driver"),
-                ("ROLE", "Role"),
-                ("LINK", "LinkUp"),
-                ("RX", "RxPackets"),
-                ("TX", "TxPackets"),
-                ("MISSED", "RxMissed"),
-                ("TX ERRORS", "TxErrors"),
-            ],
-        ),
+        What::Ports => ("/v1/ports", Box::new(port::list)),
         What::Workers => columns(
             "/v1/workers",
             "Workers",

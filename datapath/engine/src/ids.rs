@@ -2,9 +2,29 @@
 
 use std::fmt;
 
-/// A DPDK port as the switch numbers it, 0 to 65534. Stable while the process lives.
+/// A port as the switch numbers it: its slot in the low eight bits, and above them
+/// how often that slot had been given away before.
+///
+/// Packets under way keep this number. When a port is removed and its slot is given
+/// to another, the numbers differ, and nothing of the one is taken for the other's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortIndex(pub u16);
+
+impl PortIndex {
+    /// How many slots there can be.
+    pub const MAX_SLOTS: usize = 1 << 8;
+
+    /// The index into whatever is kept by port.
+    #[inline]
+    pub const fn slot(self) -> usize {
+        (self.0 & 0xff) as usize
+    }
+
+    /// The number of the next port in the same slot; after 256 of them they begin anew.
+    pub const fn successor(self) -> PortIndex {
+        PortIndex(self.0.wrapping_add(1 << 8))
+    }
+}
 
 /// A VPC of the snapshot: the scope of addresses. Stable while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -60,5 +80,22 @@ impl InterfaceId {
 impl fmt::Debug for InterfaceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.slot(), self.incarnation())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_given_away_again_has_another_number() {
+        let first = PortIndex(3);
+        let mut port = first;
+        for _ in 0..255 {
+            port = port.successor();
+            assert_eq!(port.slot(), 3);
+            assert_ne!(port, first);
+        }
+        assert_eq!(port.successor(), first);
     }
 }

@@ -1,6 +1,6 @@
 //! A compiled policy: all that a worker needs to judge a packet, immutable.
 
-use crate::forward::{ExemptService, Interfaces, PortRole, Vpc};
+use crate::forward::{ExemptService, Interfaces, PortRole, PortRoles, Vpc};
 use crate::ids::{PortIndex, VpcIndex};
 use crate::policy::Tables;
 
@@ -12,8 +12,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// The interfaces.
     pub interfaces: Interfaces,
-    /// The role of each port, by [`PortIndex`]; ports beyond are unbound.
-    pub ports: Vec<PortRole>,
+    /// What each port is for.
+    pub ports: PortRoles,
     /// The VPCs, by [`VpcIndex`].
     pub vpcs: Vec<Vpc>,
     /// Who a remote address is.
@@ -31,7 +31,7 @@ impl Snapshot {
     /// What this port is for.
     #[inline]
     pub fn port(&self, port: PortIndex) -> &PortRole {
-        self.ports.get(port.0 as usize).unwrap_or(&PortRole::Unbound)
+        self.ports.get(port)
     }
 
     /// The VPC of this index, if the snapshot has it.

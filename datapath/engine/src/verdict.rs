@@ -101,6 +101,8 @@ drop_reasons! {
     /// A frame in several buffers, for a port whose driver sends frames of one
     /// buffer only: larger buffers (`mbuf_room`) hold larger frames.
     Segmented = "segmented";
+    /// The port that it was to leave by is out of service, or was removed while it was on its way.
+    PortGone = "port_gone";
     /// The transmit queue took no more.
     TransmitFull = "transmit_full";
     /// No mbuf was left for a copy.

@@ -1,7 +1,5 @@
 use std::time::Duration;
 
-use dpdk::Port;
-
 /// What a worker does when there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
@@ -35,13 +33,4 @@ pub struct DatapathConfig {
     pub rx_descriptors: u16,
     /// Descriptors of each transmit queue.
     pub tx_descriptors: u16,
-}
-
-/// A port and the name that bindings call it by.
-#[derive(Clone, Debug)]
-pub struct PortSpec {
-    /// The name, unique among the ports.
-    pub name: String,
-    /// The device.
-    pub port: Port,
 }

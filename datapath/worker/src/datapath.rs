@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use dpdk::{Eal, Link, Mempool, PortInfo, PortStatistics, Xstat};
+use dpdk::{Eal, Mempool};
 use engine::conntrack::{Entry, TableConfig};
 use engine::ids::WorkerIndex;
 use engine::pipeline::{Counters, Pipeline, PipelineConfig};
@@ -15,17 +15,18 @@ use engine::snapshot::Snapshot;
 use engine::time::Tick;
 use rcu::Publisher;
 
+use crate::DatapathConfig;
 use crate::clock::TickSource;
 use crate::egress::Egress;
 use crate::mailbox::{Command, Connections, Filter, Mailbox};
 use crate::observer::{AttentionSwitch, Observer, Sightings, TapRequest};
+use crate::ports::Ports;
 use crate::statistics::{Ending, WorkerStatistics};
 use crate::wiring::wire;
 use crate::worker::Worker;
-use crate::{DatapathConfig, PortSpec};
 
 /// How long a worker may take to answer the control thread.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Messages of sightings that wait to be taken; about seven megabytes.
 const FEED: usize = 1024;
@@ -90,34 +91,17 @@ pub struct WorkerView {
     pub capacity: usize,
 }
 
-/// A port as the control thread sees it.
-#[derive(Clone, Debug)]
-pub struct PortView {
-    /// Its name in bindings.
-    pub name: String,
-    /// The device's name.
-    pub device: String,
-    /// What it is; `None` if the driver does not say.
-    pub info: Option<PortInfo>,
-    /// Its link; `None` if the driver does not say.
-    pub link: Option<Link>,
-    /// What it has counted; `None` if the driver does not count.
-    pub statistics: Option<PortStatistics>,
-    /// The driver's own counters.
-    pub xstats: Vec<Xstat>,
-}
-
-struct Running {
+pub(crate) struct Running {
     view: WorkerView,
-    commands: Sender<Command>,
+    pub(crate) commands: Sender<Command>,
     thread: JoinHandle<()>,
 }
 
 /// The running workers and their ports. Dropped, it stops them.
 pub struct Datapath {
-    workers: Vec<Running>,
+    pub(crate) workers: Vec<Running>,
     views: Vec<WorkerView>,
-    ports: Vec<PortSpec>,
+    pub(crate) ports: Ports,
     publisher: Publisher<Snapshot>,
     /// Versions not yet known to be enforced, each with its generation.
     published: VecDeque<(u64, u64)>,
@@ -129,15 +113,14 @@ pub struct Datapath {
 }
 
 impl Datapath {
-    /// Starts the ports and a worker for each core, judging by `initial` from
-    /// the first packet on. A port's index is its place in `ports`.
+    /// Starts a worker for each core, judging by `initial` from the first packet
+    /// on. They have no ports yet: [`Datapath::plug`] brings them.
     ///
     /// # Errors
     /// [`StartError`]; whatever had been started is stopped again.
     pub fn start(
         eal: &Eal,
         pool: &Mempool,
-        ports: Vec<PortSpec>,
         config: &DatapathConfig,
         initial: Snapshot,
     ) -> Result<Datapath, StartError> {
@@ -151,7 +134,7 @@ impl Datapath {
         }
         let enforced = initial.generation;
         let (publisher, readers) = rcu::channel(Box::new(initial), count);
-        let wires = wire(eal, pool, &ports, config)?;
+        let wires = wire(eal, config)?;
         let stop = Arc::new(AtomicBool::new(false));
         let ticks = TickSource::new();
         let attention = AttentionSwitch::new();
@@ -163,7 +146,7 @@ impl Datapath {
             published: VecDeque::new(),
             enforced,
             stop: stop.clone(),
-            ports,
+            ports: Ports::new(pool.clone(), config.clone()),
             attention: attention.clone(),
             sightings,
             ticks,
@@ -204,11 +187,11 @@ impl Datapath {
                     Ok(registration) => registration,
                     Err(error) => return drop(report.send(Err(error.into()))),
                 };
-                let (ports, workers) = (wires.ports.len(), wires.peers.len());
+                let workers = wires.peers.len();
                 let worker = Worker {
                     // On this thread, so that its memory is near its core.
                     pipeline: Pipeline::new(pipeline),
-                    egress: Egress::new(pool, counters.clone(), statistics.clone(), ports, workers),
+                    egress: Egress::new(pool, counters.clone(), statistics.clone(), workers),
                     observer,
                     mailbox: Mailbox::new(received),
                     snapshots: reader,
@@ -245,9 +228,10 @@ impl Datapath {
         self.reclaim();
     }
 
-    /// Frees snapshots that nobody uses any more.
+    /// Frees what nobody uses any more: snapshots, and ports that a worker gave back late.
     pub fn reclaim(&mut self) {
         self.publisher.reclaim();
+        self.ports.reclaim();
     }
 
     /// The generation by which every worker judges, or a later one.
@@ -288,24 +272,6 @@ impl Datapath {
     /// The workers, by index.
     pub fn workers(&self) -> &[WorkerView] {
         &self.views
-    }
-
-    /// The names of the ports, by index.
-    pub fn port_names(&self) -> impl Iterator<Item = &str> {
-        self.ports.iter().map(|p| p.name.as_str())
-    }
-
-    /// The ports as they are now, by index.
-    pub fn ports(&self) -> Vec<PortView> {
-        let view = |spec: &PortSpec| PortView {
-            name: spec.name.clone(),
-            device: spec.port.name().to_string(),
-            info: spec.port.info().ok(),
-            link: spec.port.link(),
-            statistics: spec.port.statistics().ok(),
-            xstats: spec.port.xstats(),
-        };
-        self.ports.iter().map(view).collect()
     }
 
     /// Up to `limit` connections of each worker that the filter admits, each

@@ -9,16 +9,16 @@ use engine::ids::{InterfaceId, PortIndex};
 use engine::pipeline::{Counters, Outcome, Outcomes, Pipeline};
 use engine::verdict::DropReason;
 
+use crate::exits::{Exits, Outbox, Way};
 use crate::statistics::WorkerStatistics;
-use crate::wiring::{Peer, Way};
+use crate::wiring::Peer;
 
 /// Everything a packet can leave by.
 pub(crate) struct Egress {
     pub pool: Mempool,
     pub counters: Arc<Counters>,
     pub statistics: Arc<WorkerStatistics>,
-    /// By port: packets for a queue of this worker's.
-    pub ports: Vec<Outbox>,
+    pub exits: Exits,
     /// By worker: packets to be judged there, and judged ones for its queues.
     pub steered: Vec<Outbox>,
     pub relayed: Vec<Outbox>,
@@ -31,20 +31,18 @@ impl Egress {
         pool: Mempool,
         counters: Arc<Counters>,
         statistics: Arc<WorkerStatistics>,
-        ports: usize,
         workers: usize,
     ) -> Egress {
-        let boxes = |n| std::iter::repeat_with(Outbox::default).take(n).collect();
-        let (ports, steered, relayed) = (boxes(ports), boxes(workers), boxes(workers));
+        let boxes = || std::iter::repeat_with(Outbox::default).take(workers).collect();
+        let (exits, steered, relayed) = (Exits::new(), boxes(), boxes());
         let waiting = std::iter::repeat_with(|| None).take(WAITING).collect();
-        Egress { pool, counters, statistics, ports, steered, relayed, waiting }
+        Egress { pool, counters, statistics, exits, steered, relayed, waiting }
     }
 
     /// Sends each packet of a burst where it goes. `port` is where all of them
     /// came in; `None`: as noted in each.
     pub fn sort(
         &mut self,
-        ports: &mut [Way],
         peers: &mut [Option<Peer>],
         burst: &mut Burst,
         port: Option<PortIndex>,
@@ -66,16 +64,16 @@ impl Egress {
                     }
                     self.waiting[usize::from(slot.0)] = Some(packet);
                 }
-                Outcome::Send(delivery) => self.send(ports, peers, *delivery, packet),
+                Outcome::Send(delivery) => self.send(peers, *delivery, packet),
                 Outcome::Flood(places) => {
                     let (last, others) = outcomes.copies(places).split_last().expect("a flood has places");
                     for delivery in others {
                         match packet.copy(&self.pool) {
-                            Some(copy) => self.send(ports, peers, *delivery, copy),
+                            Some(copy) => self.send(peers, *delivery, copy),
                             None => self.counters.dropped(DropReason::NoBuffer, delivery.receiver),
                         }
                     }
-                    self.send(ports, peers, *last, packet);
+                    self.send(peers, *last, packet);
                 }
             }
         }
@@ -102,19 +100,26 @@ impl Egress {
 
     /// To its port, by a queue of this worker or of another.
     #[inline(always)]
-    fn send(&mut self, ports: &mut [Way], peers: &mut [Option<Peer>], delivery: Delivery, mut packet: Mbuf) {
+    fn send(&mut self, peers: &mut [Option<Peer>], delivery: Delivery, mut packet: Mbuf) {
         if !edit_tag(&mut packet, delivery.vlan) {
             self.counters.dropped(DropReason::NoBuffer, delivery.receiver);
             return;
         }
-        let port = usize::from(delivery.port.0);
-        let fits = match &mut ports[port] {
+        let Some(exit) = self.exits.get(delivery.port) else {
+            self.counters.dropped(DropReason::PortGone, delivery.receiver);
+            return;
+        };
+        let fits = match &mut exit.way {
+            Way::Gone => {
+                self.counters.dropped(DropReason::PortGone, delivery.receiver);
+                return;
+            }
             Way::Queue(queue) if !queue.can_send(&packet) => {
                 self.counters.dropped(DropReason::Segmented, delivery.receiver);
                 return;
             }
             Way::Queue(queue) => {
-                let (taken, fits) = self.ports[port].push(packet, |burst| queue.send(burst));
+                let (taken, fits) = exit.outbox.push(packet, |burst| queue.send(burst));
                 if taken > 0 {
                     self.statistics.transmitted.add(taken as u64);
                 }
@@ -134,35 +139,32 @@ impl Egress {
     }
 
     /// A judged packet from another worker, for a queue of this one.
-    pub fn relay_arrived(&mut self, ports: &mut [Way], port: PortIndex, packet: Mbuf) {
-        let port = usize::from(port.0);
-        let fits = match ports.get_mut(port) {
-            Some(Way::Queue(queue)) if !queue.can_send(&packet) => {
-                self.counters.dropped(DropReason::Segmented, InterfaceId::NONE);
-                return;
-            }
-            Some(Way::Queue(queue)) => {
-                let (taken, fits) = self.ports[port].push(packet, |burst| queue.send(burst));
+    pub fn relay_arrived(&mut self, port: PortIndex, packet: Mbuf) {
+        let lost = match self.exits.get(port).map(|exit| (&mut exit.way, &mut exit.outbox)) {
+            Some((Way::Queue(queue), _)) if !queue.can_send(&packet) => Some(DropReason::Segmented),
+            Some((Way::Queue(queue), outbox)) => {
+                let (taken, fits) = outbox.push(packet, |burst| queue.send(burst));
                 self.statistics.transmitted.add(taken as u64);
-                fits
+                (!fits).then_some(DropReason::TransmitFull)
             }
-            Some(Way::Relay(_)) | None => false,
+            Some((Way::Relay(_) | Way::Gone, _)) | None => Some(DropReason::PortGone),
         };
-        if !fits {
-            self.counters.dropped(DropReason::TransmitFull, InterfaceId::NONE);
+        if let Some(reason) = lost {
+            self.counters.dropped(reason, InterfaceId::NONE);
         }
     }
 
     pub fn is_waiting(&self) -> bool {
-        let boxes = self.ports.iter().chain(&self.steered).chain(&self.relayed);
+        let exits = self.exits.iter().map(|exit| &exit.outbox);
+        let boxes = exits.chain(&self.steered).chain(&self.relayed);
         boxes.map(Outbox::len).any(|len| len > 0)
     }
 
     /// Offers everything that waits to its queue or ring.
-    pub fn flush(&mut self, ports: &mut [Way], peers: &mut [Option<Peer>]) {
-        for (outbox, way) in self.ports.iter_mut().zip(ports) {
-            if let Way::Queue(queue) = way {
-                let taken = outbox.flush(|burst| queue.send(burst));
+    pub fn flush(&mut self, peers: &mut [Option<Peer>]) {
+        for exit in self.exits.iter_mut() {
+            if let Way::Queue(queue) = &mut exit.way {
+                let taken = exit.outbox.flush(|burst| queue.send(burst));
                 self.statistics.transmitted.add(taken as u64);
             }
         }
@@ -198,33 +200,5 @@ fn edit_tag(packet: &mut Mbuf, edit: VlanEdit) -> bool {
             data[MACS + 2..MACS + 4].copy_from_slice(&id.0.to_be_bytes());
             true
         }
-    }
-}
-
-/// Packets on their way to one queue or ring.
-///
-/// What is not taken waits for the next flush; when no more fit, newcomers are
-/// refused. So a port that takes nothing holds 32 packets, and nobody up.
-#[derive(Default)]
-pub(crate) struct Outbox(Burst);
-
-impl Outbox {
-    /// Adds a packet; a full box is offered to `take` first. Returns how many
-    /// that took, and whether there was room for the packet. If not, it is freed.
-    #[inline]
-    pub fn push(&mut self, packet: Mbuf, take: impl FnOnce(&mut Burst) -> usize) -> (usize, bool) {
-        let taken = if self.0.is_full() { take(&mut self.0) } else { 0 };
-        (taken, self.0.push(packet).is_ok())
-    }
-
-    /// Offers all packets to `take`. Returns how many it took.
-    #[inline]
-    pub fn flush(&mut self, take: impl FnOnce(&mut Burst) -> usize) -> usize {
-        if self.0.is_empty() { 0 } else { take(&mut self.0) }
-    }
-
-    /// How many packets are waiting.
-    pub fn len(&self) -> usize {
-        self.0.len()
     }
 }

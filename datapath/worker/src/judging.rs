@@ -13,7 +13,7 @@ use crate::clock::Stopwatch;
 use crate::egress::Egress;
 use crate::observer::Observer;
 use crate::statistics::WorkerStage;
-use crate::wiring::{Peer, Way};
+use crate::wiring::Peer;
 
 /// Where a burst comes from and what it is judged by.
 #[derive(Clone, Copy)]
@@ -29,7 +29,6 @@ pub(crate) struct Bench<'w> {
     pub pipeline: &'w mut Pipeline,
     pub egress: &'w mut Egress,
     pub observer: &'w mut Observer,
-    pub ports: &'w mut [Way],
     pub outcomes: &'w mut Outcomes,
     pub watch: Stopwatch<'w>,
 }
@@ -53,7 +52,7 @@ impl Bench<'_> {
         self.run(&arrivals, from);
         drop(arrivals);
         let packets = burst.len();
-        self.egress.sort(self.ports, peers, burst, from.port, self.outcomes);
+        self.egress.sort(peers, burst, from.port, self.outcomes);
         self.watch.lap(WorkerStage::Transmit, packets);
         if self.pipeline.is_waiting_over() {
             self.judge_released(peers, burst, from);
@@ -82,7 +81,7 @@ impl Bench<'_> {
             let arrivals: ArrayVec<Arrival<'_>, BURST> = burst.iter().zip(tellings).map(arrival).collect();
             self.run(&arrivals, from);
             drop(arrivals);
-            self.egress.sort(self.ports, peers, burst, None, self.outcomes);
+            self.egress.sort(peers, burst, None, self.outcomes);
             self.watch.lap(WorkerStage::Transmit, chunk.len());
         }
         self.egress.free_discarded(self.pipeline);

@@ -1,8 +1,11 @@
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use dpdk::RxQueue;
 use engine::conntrack::Entry;
+use engine::ids::PortIndex;
 use engine::pipeline::Pipeline;
 use engine::time::Tick;
 
+use crate::exits::{Exits, Way};
 use crate::observer::{Observer, TapRequest};
 
 /// Groups of the connection table that one turn looks at for the control thread.
@@ -16,6 +19,41 @@ pub(crate) enum Command {
     Forget { filter: Filter, reply: Sender<usize> },
     /// To trace packets.
     Tap(TapRequest),
+    /// To take up its part of a port.
+    Plug(Part, Sender<()>),
+    /// To let go of its part of a port, and give it back.
+    Unplug(PortIndex, Sender<Part>),
+}
+
+/// A worker's part of a port: the queues that it polls, and its way to it.
+pub(crate) struct Part {
+    pub port: PortIndex,
+    pub receive: Vec<RxQueue>,
+    pub way: Way,
+}
+
+/// What commands are about.
+pub(crate) struct Desk<'w> {
+    pub pipeline: &'w mut Pipeline,
+    pub observer: &'w mut Observer,
+    pub exits: &'w mut Exits,
+    pub receive: &'w mut Vec<(PortIndex, RxQueue)>,
+}
+
+impl Desk<'_> {
+    fn plug(&mut self, part: Part) {
+        self.exits.open(part.port, part.way);
+        self.receive.extend(part.receive.into_iter().map(|queue| (part.port, queue)));
+    }
+
+    /// Queues go back to the control thread: whoever drops the last one closes the port.
+    fn unplug(&mut self, port: PortIndex) -> Part {
+        let mut receive = Vec::new();
+        while let Some(at) = self.receive.iter().position(|(of, _)| *of == port) {
+            receive.push(self.receive.swap_remove(at).1);
+        }
+        Part { port, receive, way: self.exits.close(port) }
+    }
 }
 
 /// Which connections are wanted.
@@ -48,9 +86,10 @@ impl Mailbox {
     }
 
     /// One step of the command under way, or of the next one.
-    pub fn work(&mut self, pipeline: &mut Pipeline, observer: &mut Observer, now: Tick) {
-        observer.end_taps(now);
-        let Some(mut walk) = self.walk.take().or_else(|| self.next(observer)) else { return };
+    pub fn work(&mut self, desk: &mut Desk<'_>, now: Tick) {
+        desk.observer.end_taps(now);
+        let Some(mut walk) = self.walk.take().or_else(|| self.next(desk)) else { return };
+        let pipeline = &mut *desk.pipeline;
         let Walk { cursor, filter, aim } = &mut walk;
         let next = match aim {
             Aim::List { left, reply } => {
@@ -84,12 +123,22 @@ impl Mailbox {
         }
     }
 
-    fn next(&self, observer: &mut Observer) -> Option<Walk> {
+    fn next(&self, desk: &mut Desk<'_>) -> Option<Walk> {
         let (filter, aim) = match self.commands.try_recv() {
             Ok(Command::Connections { limit, filter, reply }) => (filter, Aim::List { left: limit, reply }),
             Ok(Command::Forget { filter, reply }) => (filter, Aim::Forget { forgotten: 0, reply }),
             Ok(Command::Tap(request)) => {
-                observer.tap(request);
+                desk.observer.tap(request);
+                return None;
+            }
+            // Whoever asked may have given up waiting; what is given back waits for him.
+            Ok(Command::Plug(part, done)) => {
+                desk.plug(part);
+                done.send(()).ok();
+                return None;
+            }
+            Ok(Command::Unplug(port, back)) => {
+                drop(back.send(desk.unplug(port)));
                 return None;
             }
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => return None,

@@ -1,24 +1,16 @@
-use dpdk::{Consumer, Eal, Error, Mempool, PortConfig, Producer, RxQueue, TxQueue, ring};
+use dpdk::{Consumer, Eal, Error, Mempool, Port, PortConfig, Producer, RxQueue, ring};
 use engine::ids::PortIndex;
 
-use crate::{DatapathConfig, PortSpec};
+use crate::exits::Way;
+use crate::mailbox::Part;
+use crate::{DatapathConfig, MAX_PORTS};
 
-/// What one worker polls and sends by.
+/// What one worker polls and sends by, beside its exits.
 pub(crate) struct Wires {
     /// Its receive queues, each with its port.
     pub receive: Vec<(PortIndex, RxQueue)>,
-    /// How it reaches each port.
-    pub ports: Vec<Way>,
     /// The rings to and from each other worker; `None` for itself.
     pub peers: Vec<Option<Peer>>,
-}
-
-/// How a worker reaches a port.
-pub(crate) enum Way {
-    /// By a transmit queue of its own.
-    Queue(TxQueue),
-    /// The worker of this index has one.
-    Relay(usize),
 }
 
 /// The rings between a worker and another.
@@ -33,43 +25,47 @@ pub(crate) struct Peer {
     pub relay_in: Consumer,
 }
 
-/// Starts the ports and deals their queues out to the workers: receive queue q
-/// of port p to worker (p + q) modulo N; a transmit queue to each worker, or, of
-/// a port with fewer, to the first ones from p on. Rings join all workers.
-pub(crate) fn wire(
-    eal: &Eal,
+/// Starts a port and deals its queues out to the workers: receive queue q of the
+/// port in slot s to worker (s + q) modulo N; a transmit queue to each worker, or,
+/// of a port with fewer, to the first ones from s on.
+pub(crate) fn deal(
     pool: &Mempool,
-    specs: &[PortSpec],
+    index: PortIndex,
+    port: &Port,
     config: &DatapathConfig,
-) -> Result<Vec<Wires>, Error> {
-    let workers = config.cores.len();
-    let mut wires: Vec<Wires> = (0..workers)
-        .map(|_| Wires { receive: vec![], ports: vec![], peers: (0..workers).map(|_| None).collect() })
-        .collect();
-    for (number, spec) in specs.iter().enumerate() {
-        let info = spec.port.info()?;
-        let all = workers as u16;
-        let port_config = PortConfig {
-            rx_queues: info.max_rx_queues.clamp(1, all),
-            tx_queues: info.max_tx_queues.clamp(1, all),
-            rx_descriptors: config.rx_descriptors,
-            tx_descriptors: config.tx_descriptors,
-            mtu: None,
-        };
-        let (receive, transmit) = spec.port.start(&port_config, pool)?;
-        for (queue, rx) in receive.into_iter().enumerate() {
-            wires[(number + queue) % workers].receive.push((PortIndex(number as u16), rx));
-        }
-        let senders = transmit.len();
-        let mut ways: Vec<Way> =
-            (0..workers).map(|from| Way::Relay((number + from % senders) % workers)).collect();
-        for (queue, tx) in transmit.into_iter().enumerate() {
-            ways[(number + queue) % workers] = Way::Queue(tx);
-        }
-        for (wires, way) in wires.iter_mut().zip(ways) {
-            wires.ports.push(way);
-        }
+) -> Result<Vec<Part>, Error> {
+    let info = port.info()?;
+    let (workers, all) = (config.cores.len(), config.cores.len() as u16);
+    let port_config = PortConfig {
+        rx_queues: info.max_rx_queues.clamp(1, all),
+        tx_queues: info.max_tx_queues.clamp(1, all),
+        rx_descriptors: config.rx_descriptors,
+        tx_descriptors: config.tx_descriptors,
+        mtu: None,
+    };
+    let (receive, transmit) = port.start(&port_config, pool)?;
+    let (slot, senders) = (index.slot(), transmit.len());
+    let part = |worker: usize| Part {
+        port: index,
+        receive: vec![],
+        way: Way::Relay((slot + worker % senders) % workers),
+    };
+    let mut parts: Vec<Part> = (0..workers).map(part).collect();
+    for (queue, rx) in receive.into_iter().enumerate() {
+        parts[(slot + queue) % workers].receive.push(rx);
     }
+    for (queue, tx) in transmit.into_iter().enumerate() {
+        parts[(slot + queue) % workers].way = Way::Queue(tx);
+    }
+    Ok(parts)
+}
+
+/// Joins all workers by rings.
+pub(crate) fn wire(eal: &Eal, config: &DatapathConfig) -> Result<Vec<Wires>, Error> {
+    let workers = config.cores.len();
+    let wires =
+        |_| Wires { receive: Vec::with_capacity(MAX_PORTS), peers: (0..workers).map(|_| None).collect() };
+    let mut wires: Vec<Wires> = (0..workers).map(wires).collect();
     for one in 0..workers {
         for other in one + 1..workers {
             let make = |what: &str, from: usize, to: usize| {

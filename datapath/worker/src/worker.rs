@@ -15,7 +15,7 @@ use crate::Idle;
 use crate::clock::{Stopwatch, TickSource};
 use crate::egress::Egress;
 use crate::judging::{Bench, Source};
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Desk, Mailbox};
 use crate::observer::Observer;
 use crate::statistics::{WorkerStage, WorkerStatistics};
 use crate::wiring::Wires;
@@ -86,9 +86,9 @@ impl Worker {
         }
         let mut burst = Burst::new();
         let mut total = 0;
-        let Wires { receive, ports, peers } = wires;
+        let Wires { receive, peers } = wires;
         let watch = Stopwatch::of_turn(number, statistics);
-        let mut bench = Bench { pipeline, egress, observer, ports, outcomes, watch };
+        let mut bench = Bench { pipeline, egress, observer, outcomes, watch };
         for (port, queue) in receive {
             let count = queue.receive(&mut burst);
             if count > 0 {
@@ -104,7 +104,7 @@ impl Worker {
             let count = peer.relay_in.dequeue(&mut burst);
             for packet in burst.drain() {
                 let port = PortIndex(packet.port());
-                bench.egress.relay_arrived(bench.ports, port, packet);
+                bench.egress.relay_arrived(port, packet);
             }
             let steered = peer.steer_in.dequeue(&mut burst);
             if steered > 0 {
@@ -115,7 +115,7 @@ impl Worker {
             total += count + steered;
         }
         if total > 0 || bench.egress.is_waiting() {
-            bench.egress.flush(bench.ports, peers);
+            bench.egress.flush(peers);
             bench.watch.lap(WorkerStage::Transmit, total);
         }
         total
@@ -128,7 +128,11 @@ impl Worker {
         let now = self.ticks.at(dpdk::cycles());
         self.pipeline.housekeep(now);
         self.egress.free_discarded(&mut self.pipeline);
-        self.mailbox.work(&mut self.pipeline, &mut self.observer, now);
+        let Worker { pipeline, observer, egress, wires, mailbox, .. } = self;
+        mailbox.work(
+            &mut Desk { pipeline, observer, exits: &mut egress.exits, receive: &mut wires.receive },
+            now,
+        );
         self.observer.flush();
         let table = self.pipeline.table();
         let seen = table.statistics();

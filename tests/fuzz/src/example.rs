@@ -1,15 +1,15 @@
 //! A document with something of everything, to ask about and to bend.
 
-use policy::Context;
+use policy::{Context, Ports};
 use serde_json::{Value, json};
 
 /// The switch's ports.
-pub(crate) fn ports() -> Vec<String> {
-    ["p0", "p1", "p2", "up"].map(String::from).to_vec()
+pub(crate) fn ports() -> Ports {
+    ["p0", "p1", "p2", "up"].into_iter().collect()
 }
 
 /// What documents are validated against.
-pub(crate) fn context(ports: &[String]) -> Context<'_> {
+pub(crate) fn context(ports: &Ports) -> Context<'_> {
     Context { ports, partial: false, missing_ports_are_notices: false }
 }
 

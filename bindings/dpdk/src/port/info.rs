@@ -71,6 +71,13 @@ impl Port {
         (code == 0).then_some(Link { up: up != 0, speed: known.then_some(speed) })
     }
 
+    /// Whether the device is gone: unplugged, or its driver's other end.
+    pub fn is_gone(&self) -> bool {
+        let _one_at_a_time = self.0.control();
+        // SAFETY: asks about a valid port.
+        unsafe { dpdk_sys::rte_eth_dev_is_removed(self.id()) == 1 }
+    }
+
     /// What the port has counted.
     ///
     /// # Errors

@@ -7,12 +7,16 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use info::{Link, PortInfo};
 pub use setup::PortConfig;
 
 use crate::{Burst, Eal, Error, Mempool};
+
+/// The most ports of a process.
+pub const MAX_PORTS: usize = dpdk_sys::SGS_MAX_ETHPORTS as usize;
 
 /// An Ethernet device of DPDK. Copies share it. Once set up or attached, it is
 /// stopped and closed when the last of them and of its queues is dropped.
@@ -23,8 +27,8 @@ pub struct Port(Arc<Opened>);
 pub(crate) struct Opened {
     id: u16,
     name: String,
-    /// Whether it was attached here, and so is removed here.
-    attached: bool,
+    /// Whether the device is to go with the port: it was attached here, or is to be removed.
+    attached: AtomicBool,
     /// DPDK wants the calls that control a port one at a time.
     control: Mutex<Control>,
     _eal: Eal,
@@ -101,8 +105,9 @@ impl Opened {
 
     /// Gives back all that the device holds. `&mut`: no handle and no queue is left.
     fn close(&mut self) {
+        let attached = *self.attached.get_mut();
         let control = self.control.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if control.pools.is_empty() && !self.attached {
+        if control.pools.is_empty() && !attached {
             return;
         }
         let (device, is_ring) = raw_info(self.id)
@@ -125,7 +130,7 @@ impl Opened {
         unsafe {
             dpdk_sys::rte_eth_dev_close(self.id);
             let is_last = || dpdk_sys::rte_eth_find_next_of(0, device) >= dpdk_sys::SGS_MAX_ETHPORTS;
-            if self.attached && !device.is_null() && is_last() {
+            if attached && !device.is_null() && is_last() {
                 dpdk_sys::rte_dev_remove(device);
             }
         }
@@ -204,7 +209,13 @@ impl Port {
             dpdk_sys::rte_eth_dev_get_name_by_port(id, name.as_mut_ptr());
             CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned()
         };
-        let port = Arc::new(Opened { id, name, attached, control: Mutex::default(), _eal: eal.clone() });
+        let port = Arc::new(Opened {
+            id,
+            name,
+            attached: attached.into(),
+            control: Mutex::default(),
+            _eal: eal.clone(),
+        });
         opened.insert(id, Arc::downgrade(&port));
         Port(port)
     }
@@ -212,6 +223,12 @@ impl Port {
     /// The device's name.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// Has the device removed from EAL when the port is closed, also one that EAL
+    /// has found by its own arguments; [`Port::attach`] brings it back.
+    pub fn remove_when_closed(&self) {
+        self.0.attached.store(true, Ordering::Relaxed);
     }
 
     /// DPDK's number of the port, as mbufs carry it.

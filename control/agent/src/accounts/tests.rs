@@ -35,7 +35,7 @@ pub fn books() -> Books {
     ]);
     let document =
         serde_json::json!({ "NetworkInterfaces": [interface(1), interface(2)], "Bindings": bindings });
-    let ports = ["p1", "p2"].map(String::from);
+    let ports = ["p1", "p2"].into_iter().collect();
     let context = policy::Context { ports: &ports, partial: false, missing_ports_are_notices: false };
     let (policy, _) = policy::validate(&document, &context).expect("a valid document");
     let names = (1..=2).map(|n| (InterfaceId::new(n, 1), format!("eni-{n}"))).collect();

@@ -231,8 +231,14 @@ pub fn interfaces(page: &Page, switch: &Switch) -> prometheus::Result<()> {
 
 pub fn ports(page: &Page, switch: &Switch) -> prometheus::Result<()> {
     let (mut packets, mut errors, mut up) = (Vec::new(), Vec::new(), Vec::new());
-    for port in switch.datapath.ports() {
-        let label = |what: &str| [port.name.clone(), what.to_string()];
+    let mut failures = Vec::new();
+    for (name, known) in switch.ports.iter() {
+        let label = |what: &str| [name.to_string(), what.to_string()];
+        failures.push(([name.to_string()], known.failures));
+        let Some(port) = switch.datapath.port(known.index) else {
+            up.push(([name.to_string()], 0));
+            continue;
+        };
         if let Some(s) = port.statistics {
             packets.extend([(label("rx"), s.rx_packets), (label("tx"), s.tx_packets)]);
             let kinds = [
@@ -244,7 +250,7 @@ pub fn ports(page: &Page, switch: &Switch) -> prometheus::Result<()> {
             errors.extend(kinds.map(|(kind, n)| (label(kind), n)));
         }
         if let Some(link) = port.link {
-            up.push(([port.name.clone()], u64::from(link.up)));
+            up.push(([name.to_string()], u64::from(link.up)));
         }
     }
     page.counters(
@@ -259,5 +265,11 @@ pub fn ports(page: &Page, switch: &Switch) -> prometheus::Result<()> {
         ["port", "kind"],
         errors,
     )?;
-    page.gauges("sgswitch_port_up", "Whether the port has a link.", ["port"], up)
+    page.counters(
+        "sgswitch_port_failures_total",
+        "How often the port could not be opened at the start, or went out of service.",
+        ["port"],
+        failures,
+    )?;
+    page.gauges("sgswitch_port_up", "Whether the port is in service and has a link.", ["port"], up)
 }

@@ -1,7 +1,11 @@
-//! The store: every policy that was put into force, the last ones kept.
+//! The store: every policy that was put into force, the last ones kept, and the
+//! ports that were added and removed.
 
 mod damage;
+mod ports;
 mod schema;
+
+pub use ports::StoredPort;
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -82,6 +86,8 @@ pub struct Store {
     /// The file as this process has left it, and the newest generation in it.
     left: Fingerprint,
     newest: Option<Entry>,
+    /// The ports in it.
+    ports: Vec<StoredPort>,
     /// What was wrong with a file that has been put aside, and how often that was.
     fault: Option<String>,
     faults: u64,
@@ -98,7 +104,7 @@ impl Store {
         damage::finish_replacing(path)?;
         match Store::try_open(path, kept) {
             Err(error) if is_damage(&error) => {
-                let mut store = Store::replace(path, kept, &error, None)?;
+                let mut store = Store::replace(path, kept, &error, None, &[])?;
                 store.faults = 1;
                 Ok(store)
             }
@@ -107,15 +113,22 @@ impl Store {
     }
 
     /// Puts a damaged file aside and makes a new one, with this policy if there is
-    /// one. The new one is whole before the old one goes: whenever this ends, there
+    /// one, and these ports. The new one is whole before the old one goes: whenever this ends, there
     /// is one of both.
-    fn replace(path: &Path, kept: usize, error: &Error, running: Option<&Record<'_>>) -> Result<Store> {
+    fn replace(
+        path: &Path,
+        kept: usize,
+        error: &Error,
+        running: Option<&Record<'_>>,
+        ports: &[StoredPort],
+    ) -> Result<Store> {
         let next = damage::next(path);
         damage::remove(&next);
         let mut fresh = Store::try_open(&next, kept)?;
         if let Some(record) = running {
             fresh.insert(record)?;
         }
+        fresh.replace_ports(ports.to_vec())?;
         // Closed, it is one file.
         drop(fresh);
         let aside = damage::put_aside(path)?;
@@ -162,10 +175,19 @@ impl Store {
             Err(error) => return Err(error.context(format!("{} cannot be used", what()))),
         }
         let left = Fingerprint::of(path);
-        let mut store =
-            Store { db, path: path.to_path_buf(), kept, left, newest: None, fault: None, faults: 0 };
+        let mut store = Store {
+            db,
+            path: path.to_path_buf(),
+            kept,
+            left,
+            newest: None,
+            ports: vec![],
+            fault: None,
+            faults: 0,
+        };
         store.last().with_context(|| format!("{} cannot be used", what()))?;
         store.newest = store.history(1)?.pop();
+        store.ports = ports::read(&store.db).with_context(|| format!("{} cannot be used", what()))?;
         Ok(store)
     }
 
@@ -278,7 +300,7 @@ impl Store {
     pub fn begin_anew(&mut self, error: &Error, running: Option<&Record<'_>>) -> Result<()> {
         self.db = Connection::open_in_memory()?;
         let faults = self.faults + 1;
-        *self = Store::replace(&self.path, self.kept, error, running)?;
+        *self = Store::replace(&self.path, self.kept, error, running, &self.ports)?;
         self.faults = faults;
         Ok(())
     }

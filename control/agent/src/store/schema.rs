@@ -1,10 +1,10 @@
 use anyhow::{Result, ensure};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Transaction, params};
 
 use super::pack;
 
 /// The version of the tables.
-pub(super) const SCHEMA: i64 = 2;
+pub(super) const SCHEMA: i64 = 3;
 
 fn version(db: &Connection) -> Result<i64> {
     Ok(db.pragma_query_value(None, "user_version", |row| row.get(0))?)
@@ -29,6 +29,30 @@ pub(super) fn bring_up(db: &mut Connection) -> Result<()> {
     }
     let transaction = db.transaction()?;
     transaction.execute_batch(
+        "CREATE TABLE ports (
+             name TEXT PRIMARY KEY,
+             -- DPDK's device arguments.
+             device TEXT NOT NULL,
+             -- 0: one of the configuration that was removed.
+             present INTEGER NOT NULL
+         ) STRICT;",
+    )?;
+    if version < 2 {
+        make_generations(&transaction, version == 1)?;
+    }
+    transaction.pragma_update(None, "user_version", SCHEMA)?;
+    transaction.commit()?;
+    if version == 1 {
+        // The older file cannot give pages back until it is written anew. If there is no
+        // room for that, it stays as large as it is.
+        drop(db.execute_batch("VACUUM"));
+    }
+    Ok(())
+}
+
+/// The table of generations, filled from that of the first version if there is one.
+fn make_generations(transaction: &Transaction<'_>, has_first: bool) -> Result<()> {
+    transaction.execute_batch(
         "CREATE TABLE generations (
              generation INTEGER PRIMARY KEY,
              -- Packed with zlib.
@@ -42,7 +66,7 @@ pub(super) fn bring_up(db: &mut Connection) -> Result<()> {
              interfaces INTEGER
          ) STRICT;",
     )?;
-    if version == 1 {
+    if has_first {
         let mut old =
             transaction.prepare("SELECT generation, document, pushed_at, pushed_by_uid FROM policy")?;
         let mut rows = old.query([])?;
@@ -64,13 +88,6 @@ pub(super) fn bring_up(db: &mut Connection) -> Result<()> {
         drop(rows);
         drop(old);
         transaction.execute_batch("DROP TABLE policy;")?;
-    }
-    transaction.pragma_update(None, "user_version", SCHEMA)?;
-    transaction.commit()?;
-    if version == 1 {
-        // The older file cannot give pages back until it is written anew. If there is no
-        // room for that, it stays as large as it is.
-        drop(db.execute_batch("VACUUM"));
     }
     Ok(())
 }

@@ -121,6 +121,51 @@ fn the_first_version_is_brought_up_to_date() {
     }
 }
 
+fn port(name: &str, present: bool) -> StoredPort {
+    StoredPort { name: name.to_string(), device: format!("net_null0,{name}"), present }
+}
+
+#[test]
+fn ports_are_remembered_and_move_to_a_new_store_with_the_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.db");
+    let mut store = open(&path);
+    store.save(&record(1, "one")).unwrap();
+    store.remember_port(port("b", true)).unwrap();
+    store.remember_port(port("a", true)).unwrap();
+    store.remember_port(port("b", false)).unwrap();
+    store.forget_port("nosuch").unwrap();
+    drop(store);
+    let mut store = open(&path);
+    let expected = [port("a", true), port("b", false)];
+    assert_eq!(store.ports(), expected);
+    // They are no change that a push would take for somebody else's.
+    store.forget_port("a").unwrap();
+    store.remember_port(port("a", true)).unwrap();
+    store.save(&record(2, "two")).unwrap();
+    std::fs::write(&path, "nonsense").unwrap();
+    let Err(SaveError::Damaged(error)) = store.save(&record(3, "three")) else { panic!("it is damaged") };
+    store.begin_anew(&error, Some(&record(2, "two"))).unwrap();
+    drop(store);
+    let mut ports = open(&path).ports().to_vec();
+    ports.sort_by(|one, other| one.name.cmp(&other.name));
+    assert_eq!(ports, expected);
+}
+
+#[test]
+fn the_second_version_gets_a_place_for_ports_and_keeps_its_policies() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.db");
+    let mut store = open(&path);
+    store.save(&record(1, "one")).unwrap();
+    store.db.execute_batch("DROP TABLE ports; PRAGMA user_version = 2;").unwrap();
+    drop(store);
+    let mut store = open(&path);
+    assert_eq!(store.last().unwrap().unwrap().document, "one");
+    assert_eq!(store.ports(), []);
+    store.remember_port(port("a", true)).unwrap();
+}
+
 #[test]
 fn a_newer_version_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();

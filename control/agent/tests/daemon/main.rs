@@ -8,6 +8,7 @@ mod bounds;
 mod frozen;
 mod metrics;
 mod policy;
+mod ports;
 mod refusals;
 mod service;
 mod start;

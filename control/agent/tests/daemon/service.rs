@@ -91,7 +91,7 @@ fn the_manager_is_told_of_start_life_and_stop() {
 fn a_start_that_fails_is_never_ready() {
     let folder = tempfile::tempdir().unwrap();
     let manager = Manager::new(folder.path());
-    let mut command = command(folder.path(), &["--port", "net_nosuch0"], EAL);
+    let mut command = command(folder.path(), &[], "--no-such-argument");
     let output = command.env("NOTIFY_SOCKET", &manager.path).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(manager.hear(Duration::from_millis(200)), Vec::<String>::new());

@@ -66,8 +66,6 @@ fn a_start_that_cannot_be_says_why() {
     std::fs::write(&file, "precious").unwrap();
     let file = file.to_str().unwrap();
 
-    refuses(at, &["--port", "vm1=net_nosuch0"], EAL, 1, &["the port 'net_nosuch0' cannot be opened"]);
-    refuses(at, &["--port", "net_af_packet0,iface=nosuch0"], EAL, 1, &["net_af_packet0,iface=nosuch0"]);
     refuses(at, &["--port", "net_null1=net_null0"], EAL, 1, &["two ports are named 'net_null1'"]);
     refuses(at, &[], "--no-such-argument", 1, &["EAL"]);
     refuses(at, &["--store", &format!("{file}/policy.db")], EAL, 1, &["policy.db", "cannot"]);

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use engine::addr::{Family, Prefix};
 use engine::conntrack::Timeouts;
 use engine::forward::{
-    Addresses, Border, ExemptService, IcmpErrors, Interface, InterfaceSettings, Interfaces, PortRole, Uplink,
-    Vpc,
+    Addresses, Border, ExemptService, IcmpErrors, Interface, InterfaceSettings, Interfaces, PortRole,
+    PortRoles, Uplink, Vpc,
 };
 use engine::ids::{InterfaceId, PortIndex, VlanId, VpcIndex};
 use engine::policy::{
@@ -26,6 +26,7 @@ use engine::snapshot::Snapshot;
 use engine::time::Ticks;
 
 use crate::model::{self, Binding, NetworkInterface, SecurityGroup, TrackingTimeouts, Validated};
+use crate::ports::Ports;
 use crate::report::{Fault, Faults};
 use numbers::{InterfaceNumbers, VpcNumbers};
 use rules::{Compiled, Lists, Source, Sources, prefix};
@@ -103,8 +104,8 @@ impl Compiler {
         Compiler { allowance, ..self }
     }
 
-    /// Compiles a policy. `ports` are the switch's, in the order of their
-    /// indexes. A generation that is not above the last one compiled takes its
+    /// Compiles a policy; a binding to a port that `ports` has no number for leads
+    /// nowhere. A generation that is not above the last one compiled takes its
     /// place: the last one did not get published.
     ///
     /// # Errors
@@ -114,7 +115,7 @@ impl Compiler {
         &mut self,
         policy: &Validated,
         generation: u64,
-        ports: &[String],
+        ports: &Ports,
     ) -> Result<Snapshot, Faults> {
         if generation <= self.current.number {
             self.discard();
@@ -143,7 +144,7 @@ impl Compiler {
         &mut self,
         policy: &Validated,
         number: u64,
-        ports: &[String],
+        ports: &Ports,
         lists: Lists,
     ) -> Result<Result<(Generation, Snapshot), TooManyCovering>, Faults> {
         let numbers = self.current.numbers.next(policy.interfaces.keys(), self.interface_slots);
@@ -232,15 +233,13 @@ impl Compiler {
         &mut self,
         policy: &Validated,
         next: &mut Generation,
-        ports: &[String],
+        ports: &Ports,
     ) -> Result<hashbrown::HashMap<VpcIndex, Arc<Cidrs>>, TooManyCovering> {
         let served: HashMap<&str, PortIndex> = policy
             .bindings
             .iter()
             .filter_map(|binding| match binding {
-                Binding::Interface { interface, port } => {
-                    Some((interface.as_str(), port_index(ports, port)?))
-                }
+                Binding::Interface { interface, port } => Some((interface.as_str(), ports.index(port)?)),
                 Binding::Uplink { .. } => None,
             })
             .collect();
@@ -362,10 +361,6 @@ fn exempt(service: &model::ExemptService) -> ExemptService {
     ExemptService { address: address.into(), protocol, port }
 }
 
-fn port_index(ports: &[String], name: &str) -> Option<PortIndex> {
-    ports.iter().position(|p| p == name).map(|i| PortIndex(i as u16))
-}
-
 fn timeouts(given: &TrackingTimeouts, default: Timeouts) -> Timeouts {
     let or = |seconds: Option<u32>, default| seconds.map_or(default, Ticks::from_secs);
     Timeouts {
@@ -426,20 +421,20 @@ fn still_revoked(before: &Known, now: &Compiled) -> Option<Arc<Revoked>> {
 }
 
 /// What each port is for, and whom a flooded packet reaches.
-fn roles(policy: &Validated, ports: &[String], next: &Generation) -> (Vec<PortRole>, Vec<Vpc>) {
-    let mut roles = vec![PortRole::Unbound; ports.len()];
+fn roles(policy: &Validated, ports: &Ports, next: &Generation) -> (PortRoles, Vec<Vpc>) {
+    let mut roles = PortRoles::default();
     let mut vpcs = vec![Vpc::default(); next.vpcs.len()];
     for id in policy.interfaces.keys() {
         let interface = &next.interfaces[id].interface;
         if let Some(port) = interface.port {
-            roles[usize::from(port.0)] = PortRole::Interface(interface.id);
+            roles.set(port, PortRole::Interface(interface.id));
             vpcs[usize::from(interface.vpc.0)].local.push(interface.id);
         }
     }
     let mut uplinks: HashMap<PortIndex, Uplink> = HashMap::new();
     for binding in &policy.bindings {
         let Binding::Uplink { port, vpc, vlan } = binding else { continue };
-        let (Some(port), Some(vpc)) = (port_index(ports, port), next.vpcs.get(vpc)) else { continue };
+        let (Some(port), Some(vpc)) = (ports.index(port), next.vpcs.get(vpc)) else { continue };
         let vlan = vlan.map(VlanId);
         vpcs[usize::from(vpc.0)].uplinks.push((port, vlan));
         let uplink = uplinks.entry(port).or_default();
@@ -450,7 +445,7 @@ fn roles(policy: &Validated, ports: &[String], next: &Generation) -> (Vec<PortRo
     }
     for (port, mut uplink) in uplinks {
         uplink.vlans.sort_unstable_by_key(|(tag, _)| *tag);
-        roles[usize::from(port.0)] = PortRole::Uplink(uplink);
+        roles.set(port, PortRole::Uplink(uplink));
     }
     (roles, vpcs)
 }

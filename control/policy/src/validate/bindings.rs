@@ -109,7 +109,7 @@ fn bound_twice(report: &mut Report, node: &Node<'_, '_>, key: &str, port: &str) 
     report.fault("InvalidParameterValue", node.path_of(key), format!("the port '{port}' is bound twice"));
 }
 
-/// Whether the switch has the port.
+/// Whether the port may be bound.
 fn is_port(
     report: &mut Report,
     node: &Node<'_, '_>,
@@ -117,14 +117,16 @@ fn is_port(
     port: &str,
     context: &Context<'_>,
 ) -> bool {
-    let exists = context.ports.iter().any(|p| p == port);
-    if !exists {
-        let ports = if context.ports.is_empty() { "none".to_string() } else { context.ports.join(", ") };
-        let message = format!("the switch has no port named '{port}' (it has {ports})");
-        match context.missing_ports_are_notices {
-            true => report.notice(node.path_of(key), message),
-            false => report.fault("InvalidParameterValue", node.path_of(key), message),
-        }
+    if context.ports.index(port).is_some() {
+        return true;
     }
-    exists
+    let names: Vec<&str> = context.ports.iter().map(|(name, _)| name).collect();
+    let names = if names.is_empty() { "none".to_string() } else { names.join(", ") };
+    let message = format!("the switch has no port named '{port}' (it has {names})");
+    let is_known = context.missing_ports_are_notices || context.ports.knows(port);
+    match is_known {
+        true => report.notice(node.path_of(key), message),
+        false => report.fault("InvalidParameterValue", node.path_of(key), message),
+    }
+    is_known
 }

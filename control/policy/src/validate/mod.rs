@@ -17,18 +17,19 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::model::Validated;
+use crate::ports::Ports;
 use crate::reader::Node;
 use crate::report::{Faults, Notice, Report};
 
 /// What a document is validated against.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'c> {
-    /// The names of the switch's ports.
-    pub ports: &'c [String],
+    /// The switch's ports.
+    pub ports: &'c Ports,
     /// Whether a document cut short by `NextToken` is accepted (D28).
     pub partial: bool,
-    /// Whether a binding to a port that does not exist is a notice, and the
-    /// binding left out: when a stored policy is restored.
+    /// Whether a binding to a port that does not exist is a notice: when a stored
+    /// policy is restored.
     pub missing_ports_are_notices: bool,
 }
 

@@ -1,15 +1,15 @@
 //! Pieces of documents.
 
-use policy::Context;
+use policy::{Context, Ports};
 use serde_json::{Value, json};
 
 /// The switch's ports.
-pub fn ports() -> Vec<String> {
-    ["p1", "p2", "up"].map(String::from).to_vec()
+pub fn ports() -> Ports {
+    ["p1", "p2", "up"].into_iter().collect()
 }
 
 /// What documents are validated against.
-pub fn context(ports: &[String]) -> Context<'_> {
+pub fn context(ports: &Ports) -> Context<'_> {
     Context { ports, partial: false, missing_ports_are_notices: false }
 }
 

@@ -68,7 +68,9 @@ impl Switch {
         let snapshot = Snapshot {
             generation: 1,
             interfaces: Interfaces::new(interfaces.map(Arc::new)),
-            ports: (0..2).map(|n| PortRole::Interface(InterfaceId::new(n, 1))).collect(),
+            ports: (0..2)
+                .map(|n| (PortIndex(n), PortRole::Interface(InterfaceId::new(n.into(), 1))))
+                .collect(),
             vpcs: vec![Vpc { uplinks: vec![], local: vec![InterfaceId::new(0, 1), InterfaceId::new(1, 1)] }],
             tables,
             exempt: vec![],

@@ -4,10 +4,12 @@
 mod addresses;
 mod endpoint;
 mod interfaces;
+mod roles;
 
 pub use addresses::Addresses;
 pub use endpoint::Endpoint;
 pub use interfaces::Interfaces;
+pub use roles::{PortRole, PortRoles};
 
 use std::sync::Arc;
 
@@ -130,18 +132,6 @@ pub const fn link_local(mac: MacAddr) -> Addr {
     let [a, b, c, d, e, f] = mac.0;
     let id = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
     Addr(0xfe80 << 112 | id as u128)
-}
-
-/// What a port is for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum PortRole {
-    /// Bound to nothing: all it sends is dropped.
-    #[default]
-    Unbound,
-    /// Serves one interface, untagged.
-    Interface(InterfaceId),
-    /// Leads to the rest of the network.
-    Uplink(Uplink),
 }
 
 /// Which VPCs a port to the rest of the network carries, and under which tags.

@@ -58,7 +58,7 @@ impl Budget {
 
     /// Whether this uplink may bring one more now.
     pub fn uplink(&mut self, port: PortIndex, now: Tick) -> bool {
-        let port = port.0 as usize;
+        let port = port.slot();
         if port >= self.uplinks.len() {
             self.uplinks.resize(port + 1, Spent::default());
         }

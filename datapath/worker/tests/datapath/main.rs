@@ -3,17 +3,19 @@
 //! would need a second process; instead frames come from a capture file and
 //! counters tell where they went.
 
+mod ports;
 mod support;
 mod watching;
 
 use std::time::Duration;
 
 use dpdk::{MempoolConfig, Port};
+use engine::ids::PortIndex;
 use engine::packet::build::{Packet, ip, mac};
 use engine::snapshot::Snapshot;
 use engine::verdict::DropReason;
 use support::*;
-use worker::{Datapath, DatapathConfig, Idle, PortSpec, StartError};
+use worker::{Datapath, DatapathConfig, Idle, StartError};
 
 #[test]
 fn s12_one_worker_judges_and_gives_every_mbuf_back() {
@@ -31,8 +33,7 @@ fn s12_one_worker_judges_and_gives_every_mbuf_back() {
     let some = datapath.connections(10, |entry| entry.key().protocol() == 17);
     assert_eq!(some[0].2.len(), 10);
     assert!(datapath.connections(10, |entry| entry.key().protocol() == 6)[0].2.is_empty());
-    let ports = datapath.ports();
-    assert_eq!((ports[0].name.as_str(), ports[1].statistics.unwrap().tx_packets), ("a", 225));
+    assert_eq!(datapath.port(PortIndex(1)).unwrap().statistics.unwrap().tx_packets, 225);
     let worker = datapath.workers()[0].statistics.clone();
     assert!(worker.turns() >= 300 / 32 && !worker.has_ended());
     datapath.stop();
@@ -173,11 +174,11 @@ fn publication_under_traffic_loses_nothing() {
     let (_guard, eal) = alone();
     let pool = pool(&eal);
     // net_null gives frames of zeros without end: all are malformed, and all must be counted.
-    let ports = ["x", "y"].map(|name| {
-        let devargs = format!("{},size=60", unique("net_null_w"));
-        PortSpec { name: name.into(), port: Port::attach(&eal, &devargs).unwrap() }
-    });
-    let mut datapath = Datapath::start(&eal, &pool, ports.into(), &config(2), snapshot(1, true)).unwrap();
+    let mut datapath = Datapath::start(&eal, &pool, &config(2), snapshot(1, true)).unwrap();
+    for index in 0..2 {
+        let port = Port::attach(&eal, &format!("{},size=60", unique("net_null_w"))).unwrap();
+        assert_eq!(datapath.plug(PortIndex(index), port), Ok(0));
+    }
     for generation in 2..200 {
         datapath.publish(snapshot(generation, generation % 2 == 0));
         datapath.wait_enforced(Duration::from_secs(5)).unwrap();
@@ -219,7 +220,7 @@ fn what_cannot_start_says_why() {
     let pool = pool(&eal);
     let start = |cores: Vec<usize>| {
         let config = DatapathConfig { cores, ..config(1) };
-        Datapath::start(&eal, &pool, vec![], &config, Snapshot::closed()).err()
+        Datapath::start(&eal, &pool, &config, Snapshot::closed()).err()
     };
     assert!(matches!(start(vec![]), Some(StartError::Workers(0))));
     assert!(matches!(start(vec![0; 65]), Some(StartError::Workers(65))));

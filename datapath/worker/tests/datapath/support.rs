@@ -12,7 +12,7 @@ use engine::packet::build::{Packet, capture, ip, mac};
 use engine::policy::{DirectionRules, Policy, ServiceSet};
 use engine::snapshot::Snapshot;
 use engine::verdict::DropReason;
-use worker::{Datapath, DatapathConfig, Idle, PortSpec, WorkerStatistics};
+use worker::{Datapath, DatapathConfig, Idle, WorkerStatistics};
 
 /// One datapath at a time: there are two cores, and ring names are the process's.
 pub fn alone() -> (MutexGuard<'static, ()>, Eal) {
@@ -93,7 +93,7 @@ pub fn snapshot(generation: u64, open: bool) -> Snapshot {
     let ids: Vec<InterfaceId> = interfaces.iter().map(|i| i.id).collect();
     Snapshot {
         generation,
-        ports: ids.iter().map(|id| PortRole::Interface(*id)).collect(),
+        ports: (0..).map(PortIndex).zip(ids.iter().map(|id| PortRole::Interface(*id))).collect(),
         vpcs: vec![Vpc { uplinks: vec![], local: ids }],
         interfaces: Interfaces::new(interfaces),
         ..Snapshot::closed()
@@ -187,8 +187,11 @@ pub fn run_with(
     let (input, output) = (Capture::new(frames), Capture(std::env::temp_dir().join(unique("sgswitch-out-"))));
     let reader = format!("{},rx_pcap={}{arguments}", unique("net_pcap_in"), input.0.display());
     let writer = format!("{},tx_pcap={}", unique("net_pcap_out"), output.0.display());
-    let ports = [("a", reader), ("b", writer)]
-        .map(|(name, devargs)| PortSpec { name: name.into(), port: Port::attach(eal, &devargs).unwrap() });
-    let datapath = Datapath::start(eal, &pool, ports.into(), config, initial).unwrap();
+    let mut datapath = Datapath::start(eal, &pool, config, initial).unwrap();
+    // The one that writes first: what the other reads at once must get there.
+    for (index, devargs) in [(1, writer), (0, reader)] {
+        let port = Port::attach(eal, &devargs).unwrap();
+        assert_eq!(datapath.plug(PortIndex(index), port), Ok(0));
+    }
     Run { datapath, pool, output, _input: input }
 }

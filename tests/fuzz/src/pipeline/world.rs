@@ -9,7 +9,7 @@ use engine::addr::{Addr, Family, Prefix};
 use engine::conntrack::{TableConfig, TableStatistics, Timeouts};
 use engine::flow::FlowKey;
 use engine::forward::{
-    Addresses, Delivery, Interface, InterfaceSettings, Interfaces, PortRole, Uplink, VlanEdit, Vpc,
+    Addresses, Delivery, Interface, InterfaceSettings, Interfaces, PortRole, PortRoles, Uplink, VlanEdit, Vpc,
 };
 use engine::fragment::FragmentOf;
 use engine::ids::{InterfaceId, PortIndex, VlanId, VpcIndex, WorkerIndex};
@@ -164,16 +164,16 @@ impl World {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let mut ports = vec![PortRole::Unbound; INTERFACES + 2];
+        let mut ports = PortRoles::default();
         let mut vpc = Vpc::default();
         for interface in &self.interfaces {
             if let Some(port) = interface.port {
-                ports[usize::from(port.0)] = PortRole::Interface(interface.id);
+                ports.set(port, PortRole::Interface(interface.id));
                 vpc.local.push(interface.id);
             }
         }
         vpc.uplinks.push((UPLINK, self.uplink.vlans.first().map(|(tag, _)| *tag)));
-        ports[usize::from(UPLINK.0)] = PortRole::Uplink(self.uplink.clone());
+        ports.set(UPLINK, PortRole::Uplink(self.uplink.clone()));
         Snapshot {
             generation: self.generation,
             interfaces: Interfaces::new(self.interfaces.iter().cloned().map(Arc::new)),

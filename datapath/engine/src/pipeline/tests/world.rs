@@ -8,7 +8,9 @@ use super::super::*;
 use crate::addr::Family;
 use crate::addr::Prefix;
 use crate::conntrack::Timeouts;
-use crate::forward::{Addresses, Delivery, ExemptService, Interfaces, PortRole, Uplink, VlanEdit, Vpc};
+use crate::forward::{
+    Addresses, Delivery, ExemptService, Interfaces, PortRole, PortRoles, Uplink, VlanEdit, Vpc,
+};
 use crate::fragment::FragmentOf;
 use crate::packet::build::{ip, mac};
 use crate::policy::{Direction, DirectionRules, Policy, Revoked, ServiceSet};
@@ -114,10 +116,10 @@ impl World {
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        let mut ports = vec![PortRole::Unbound; 5];
+        let mut ports = PortRoles::default();
         for interface in &self.interfaces {
             if let Some(port) = interface.port {
-                ports[usize::from(port.0)] = PortRole::Interface(interface.id);
+                ports.set(port, PortRole::Interface(interface.id));
             }
         }
         let mut vpc = Vpc::default();
@@ -125,7 +127,7 @@ impl World {
         if let Some(uplink) = &self.uplink {
             let tag = uplink.vlans.first().map(|(tag, _)| *tag);
             vpc.uplinks.push((UPLINK, if uplink.untagged.is_some() { None } else { tag }));
-            ports[usize::from(UPLINK.0)] = PortRole::Uplink(uplink.clone());
+            ports.set(UPLINK, PortRole::Uplink(uplink.clone()));
         }
         Snapshot {
             generation: self.generation,

@@ -1,0 +1,58 @@
+//! Looks after the ports while the switch runs.
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use super::State;
+use crate::switch::{Handle, Switch};
+
+/// How often the ports are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Takes ports out of service whose device is gone, and up again when it is back.
+pub async fn keep(handle: &Handle) -> Infallible {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        // Without an answer the switch stops, or has said why not.
+        handle.run(Switch::tend_ports).await.ok();
+    }
+}
+
+impl Switch {
+    /// One look.
+    fn tend_ports(&mut self) {
+        let names: Vec<String> = self.ports.known.keys().cloned().collect();
+        for name in names {
+            let known = &self.ports.known[&name];
+            match &known.state {
+                State::InService(interface) => {
+                    let now = known.device.interface_index();
+                    let reason = match (*interface != now, self.datapath.is_gone(known.index)) {
+                        (true, _) => "its interface is gone",
+                        (_, true) => "its device is gone",
+                        _ => continue,
+                    };
+                    tracing::error!("the port '{name}' is out of service: {reason}");
+                    self.datapath.unplug(known.index);
+                    self.ports.failed(&name);
+                    if let Some(known) = self.ports.known.get_mut(&name) {
+                        let next = Instant::now();
+                        known.state =
+                            State::Failed { reason: reason.to_string(), next, wait: super::FIRST_WAIT };
+                    }
+                }
+                // An interface that is there again is not waited for.
+                State::Failed { next, .. } => {
+                    let is_due = Instant::now() >= *next || known.device.interface_index().is_some();
+                    if !is_due || known.device.missing().is_some() {
+                        continue;
+                    }
+                    match self.ports.open(&mut self.datapath, &name) {
+                        Ok(()) => tracing::info!("the port '{name}' is in service"),
+                        Err(reason) => tracing::warn!("the port '{name}' cannot be opened: {reason}"),
+                    }
+                }
+            }
+        }
+    }
+}

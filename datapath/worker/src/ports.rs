@@ -1,0 +1,134 @@
+//! Ports that come and go while the workers run.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use dpdk::{Link, Mempool, Port, PortInfo, PortStatistics, Xstat};
+use engine::ids::PortIndex;
+
+use crate::DatapathConfig;
+use crate::datapath::{ANSWER_TIMEOUT, Datapath, Running};
+use crate::mailbox::{Command, Part};
+use crate::wiring::deal;
+
+/// The most ports at a time: as many as this build of DPDK has room for
+/// (`RTE_MAX_ETHPORTS`).
+pub const MAX_PORTS: usize = dpdk::MAX_PORTS;
+
+const _: () = assert!(MAX_PORTS <= PortIndex::MAX_SLOTS);
+
+/// Why a port is not in service.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlugError {
+    /// The slot is beyond the limit, or has a port.
+    #[error("there is no slot {0} to be had: {MAX_PORTS} ports are possible")]
+    NoSlot(usize),
+    /// DPDK refused.
+    #[error(transparent)]
+    Dpdk(#[from] dpdk::Error),
+}
+
+/// A port as the control thread sees it.
+#[derive(Clone, Debug)]
+pub struct PortView {
+    /// The device's name.
+    pub device: String,
+    /// What it is; `None` if the driver does not say.
+    pub info: Option<PortInfo>,
+    /// Its link; `None` if the driver does not say.
+    pub link: Option<Link>,
+    /// What it has counted; `None` if the driver does not count.
+    pub statistics: Option<PortStatistics>,
+    /// The driver's own counters.
+    pub xstats: Vec<Xstat>,
+}
+
+/// The ports in service.
+pub(crate) struct Ports {
+    /// What each is set up with.
+    pool: Mempool,
+    config: DatapathConfig,
+    plugged: BTreeMap<usize, (PortIndex, Port)>,
+    /// Where workers give parts back; a late one is taken when it comes.
+    back: (Sender<Part>, Receiver<Part>),
+}
+
+impl Ports {
+    pub fn new(pool: Mempool, config: DatapathConfig) -> Ports {
+        Ports { pool, config, plugged: BTreeMap::new(), back: unbounded() }
+    }
+
+    /// Closes the ports whose last part was given back late.
+    pub fn reclaim(&self) {
+        self.back.1.try_iter().for_each(drop);
+    }
+
+    fn get(&self, index: PortIndex) -> Option<&Port> {
+        let (plugged, port) = self.plugged.get(&index.slot())?;
+        (*plugged == index).then_some(port)
+    }
+}
+
+impl Datapath {
+    /// Starts a port and has the workers take up its queues, each between two
+    /// bursts. Other ports do not notice. Returns how many workers
+    /// have not done so in five seconds; they do when they turn again.
+    ///
+    /// # Errors
+    /// [`PlugError`]; the port is given back then, closed.
+    pub fn plug(&mut self, index: PortIndex, port: Port) -> Result<usize, PlugError> {
+        let slot = index.slot();
+        if slot >= MAX_PORTS || self.ports.plugged.contains_key(&slot) {
+            return Err(PlugError::NoSlot(slot));
+        }
+        let parts = deal(&self.ports.pool, index, &port, &self.ports.config)?;
+        self.ports.plugged.insert(slot, (index, port));
+        let ask = |(worker, part): (&Running, Part)| {
+            let (done, answer) = bounded(1);
+            // A worker that has ended polls nothing.
+            drop(worker.commands.send(Command::Plug(part, done)));
+            answer
+        };
+        let answers: Vec<_> = self.workers.iter().zip(parts).map(ask).collect();
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        Ok(answers.into_iter().filter(|answer| answer.recv_deadline(deadline).is_err()).count())
+    }
+
+    /// Has the workers let go of a port's queues, and closes it. What waits on its
+    /// way to it is dropped. A worker that does not answer in five seconds keeps
+    /// the device open until it does. Returns how many those are; `None` if there
+    /// is no such port.
+    pub fn unplug(&mut self, index: PortIndex) -> Option<usize> {
+        self.ports.get(index)?;
+        let (_, port) = self.ports.plugged.remove(&index.slot())?;
+        let (sender, receiver) = &self.ports.back;
+        let is_asked =
+            |worker: &&Running| worker.commands.send(Command::Unplug(index, sender.clone())).is_ok();
+        let mut waiting = self.workers.iter().filter(is_asked).count();
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        while waiting > 0 {
+            let Ok(part) = receiver.recv_deadline(deadline) else { break };
+            waiting -= usize::from(part.port == index);
+        }
+        drop(port);
+        Some(waiting)
+    }
+
+    /// A port as it is now; `None` if it is not in service.
+    pub fn port(&self, index: PortIndex) -> Option<PortView> {
+        let port = self.ports.get(index)?;
+        Some(PortView {
+            device: port.name().to_string(),
+            info: port.info().ok(),
+            link: port.link(),
+            statistics: port.statistics().ok(),
+            xstats: port.xstats(),
+        })
+    }
+
+    /// Whether the device of a port in service is gone, as its driver says.
+    pub fn is_gone(&self, index: PortIndex) -> bool {
+        self.ports.get(index).is_some_and(Port::is_gone)
+    }
+}
