@@ -27,9 +27,12 @@ impl Device {
         self.arguments.split(',').next().unwrap_or_default()
     }
 
-    /// The kernel interface that it is over.
+    /// The kernel interface that it is over. One that the driver makes may be moved
+    /// to another namespace, and is not looked for.
     fn interface(&self) -> Option<&str> {
-        self.arguments.split(',').find_map(|argument| argument.strip_prefix("iface="))
+        let is_maker = MAKERS.iter().any(|maker| self.name().starts_with(maker));
+        let mut arguments = self.arguments.split(',').filter(|_| !is_maker);
+        arguments.find_map(|argument| argument.strip_prefix("iface="))
     }
 
     /// The kernel's number of that interface, which another of its name does not
@@ -38,10 +41,9 @@ impl Device {
         self.interface().and_then(|name| if_nametoindex(name).ok())
     }
 
-    /// What it waits for: an interface that is not there and that its driver does not make.
+    /// What it waits for: an interface that is not there.
     pub fn missing(&self) -> Option<&str> {
-        let is_maker = MAKERS.iter().any(|maker| self.name().starts_with(maker));
-        self.interface().filter(|_| !is_maker && self.interface_index().is_none())
+        self.interface().filter(|_| self.interface_index().is_none())
     }
 
     /// Opens it, or takes the one that EAL has of this name.
@@ -66,6 +68,7 @@ mod tests {
         assert_eq!(device("net_af_packet0,iface=nosuch0,qpairs=1").missing(), Some("nosuch0"));
         assert_eq!(device("net_af_packet0,iface=lo").missing(), None);
         assert_eq!(device("net_tap0,iface=nosuch0").missing(), None);
+        assert_eq!(device("net_tap0,iface=lo").interface_index(), None, "it may be in another namespace");
         assert_eq!(device("net_null0").missing(), None);
         assert_eq!(device("0000:01:00.0").interface_index(), None);
         assert_eq!(device("net_af_packet0,iface=lo").interface_index(), Some(1));

@@ -1,7 +1,7 @@
 //! Looks after the ports while the switch runs.
 
 use std::convert::Infallible;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::State;
 use crate::switch::{Handle, Switch};
@@ -36,14 +36,11 @@ impl Switch {
                     self.datapath.unplug(known.index);
                     self.ports.failed(&name);
                     if let Some(known) = self.ports.known.get_mut(&name) {
-                        let next = Instant::now();
-                        known.state =
-                            State::Failed { reason: reason.to_string(), next, wait: super::FIRST_WAIT };
+                        known.state = State::failed(reason);
                     }
                 }
-                // An interface that is there again is not waited for.
-                State::Failed { next, .. } => {
-                    let is_due = Instant::now() >= *next || known.device.interface_index().is_some();
+                state @ State::Failed { .. } => {
+                    let is_due = state.is_due(known.device.interface_index());
                     if !is_due || known.device.missing().is_some() {
                         continue;
                     }

@@ -64,7 +64,27 @@ pub enum State {
         /// When it is tried again, and how long the wait after that is.
         next: Instant,
         wait: Duration,
+        /// The kernel's number of its interface at the last try.
+        tried: Option<u32>,
     },
+}
+
+impl State {
+    /// Out of service from now on, and to be tried at once.
+    fn failed(reason: &str) -> State {
+        State::Failed { reason: reason.to_string(), next: Instant::now(), wait: FIRST_WAIT, tried: None }
+    }
+
+    /// Whether it is time to try again. An interface that was not there the last
+    /// time is not kept waiting.
+    fn is_due(&self, interface: Option<u32>) -> bool {
+        match self {
+            State::InService(_) => false,
+            State::Failed { next, tried, .. } => {
+                Instant::now() >= *next || (interface.is_some() && interface != *tried)
+            }
+        }
+    }
 }
 
 /// A port that the switch is to have.
@@ -144,8 +164,7 @@ impl Ports {
     /// Makes a port known, out of service yet. False if no number is left.
     fn insert(&mut self, name: String, device: Device, origin: Origin) -> bool {
         let Some(index) = self.free.pop_front() else { return false };
-        let state =
-            State::Failed { reason: "not opened yet".to_string(), next: Instant::now(), wait: FIRST_WAIT };
+        let state = State::failed("not opened yet");
         self.known.insert(name, Known { index, device, origin, state, failures: 0 });
         true
     }
@@ -215,7 +234,8 @@ impl Ports {
                     State::InService(_) => FIRST_WAIT,
                 };
                 let (next, wait) = (Instant::now() + wait, (wait * 2).min(LONGEST_WAIT));
-                known.state = State::Failed { reason: reason.clone(), next, wait };
+                let tried = known.device.interface_index();
+                known.state = State::Failed { reason: reason.clone(), next, wait, tried };
                 Err(reason)
             }
         }
@@ -250,6 +270,16 @@ fn eal_device(name: &str, arguments: &[String]) -> Device {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_that_fails_waits_and_a_new_interface_does_not() {
+        let later = Instant::now() + LONGEST_WAIT;
+        let state = State::Failed { reason: String::new(), next: later, wait: LONGEST_WAIT, tried: Some(7) };
+        assert!(!state.is_due(Some(7)) && !state.is_due(None));
+        assert!(state.is_due(Some(8)));
+        assert!(State::failed("").is_due(None));
+        assert!(!State::InService(Some(7)).is_due(Some(8)));
+    }
 
     #[test]
     fn a_device_of_eals_has_its_arguments() {
