@@ -9,8 +9,10 @@ pub struct Device {
     arguments: String,
 }
 
-/// Drivers that make the kernel interface that their arguments name.
-const MAKERS: [&str; 2] = ["net_tap", "net_virtio_user"];
+/// Drivers over a kernel interface, `iface` of their arguments. With others that is
+/// an interface which they make, and which may be moved to another namespace
+/// (`net_tap`), or the path of a socket (`net_vhost`).
+const OVER_INTERFACES: [&str; 3] = ["net_af_packet", "net_af_xdp", "net_pcap"];
 
 impl Device {
     pub fn new(arguments: impl Into<String>) -> Device {
@@ -27,11 +29,10 @@ impl Device {
         self.arguments.split(',').next().unwrap_or_default()
     }
 
-    /// The kernel interface that it is over. One that the driver makes may be moved
-    /// to another namespace, and is not looked for.
+    /// The kernel interface that it is over.
     fn interface(&self) -> Option<&str> {
-        let is_maker = MAKERS.iter().any(|maker| self.name().starts_with(maker));
-        let mut arguments = self.arguments.split(',').filter(|_| !is_maker);
+        let is_over_one = OVER_INTERFACES.iter().any(|driver| self.name().starts_with(driver));
+        let mut arguments = self.arguments.split(',').filter(|_| is_over_one);
         arguments.find_map(|argument| argument.strip_prefix("iface="))
     }
 
@@ -63,12 +64,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interface_is_waited_for_unless_the_driver_makes_it() {
+    fn an_interface_is_waited_for_where_the_driver_is_over_one() {
         let device = |text| Device::new(text);
         assert_eq!(device("net_af_packet0,iface=nosuch0,qpairs=1").missing(), Some("nosuch0"));
         assert_eq!(device("net_af_packet0,iface=lo").missing(), None);
         assert_eq!(device("net_tap0,iface=nosuch0").missing(), None);
         assert_eq!(device("net_tap0,iface=lo").interface_index(), None, "it may be in another namespace");
+        assert_eq!(device("net_vhost0,iface=/run/vm1.sock").missing(), None);
         assert_eq!(device("net_null0").missing(), None);
         assert_eq!(device("0000:01:00.0").interface_index(), None);
         assert_eq!(device("net_af_packet0,iface=lo").interface_index(), Some(1));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Daemon, ask, document};
+use crate::support::{Answer, Daemon, ask, command, document};
 
 /// `RTE_MAX_ETHPORTS` of Debian's DPDK.
 const MOST: usize = 32;
@@ -163,4 +163,29 @@ fn a_port_that_cannot_be_opened_is_shown_and_the_others_serve() {
     policy["Bindings"][0]["Port"] = "vm1".into();
     daemon.push(&policy);
     assert_eq!(remove(&daemon, "vm1", "?force=true").status, 200);
+}
+
+#[test]
+fn devices_of_several_drivers_come_and_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let eal = "-l 0 --no-huge --no-shconf --no-pci -m 256";
+    let daemon = Daemon::launch(folder.path(), command(folder.path(), &[], eal));
+    let socket = folder.path().join("vm1.sock");
+    let tap = format!("sgp{}", std::process::id());
+    let at = |name: &str| std::path::Path::new("/sys/class/net").join(name);
+    for _ in 0..2 {
+        let vhost = add(&daemon, "vm1", &format!("net_vhost0,iface={}", socket.display()));
+        assert_eq!((vhost.status, &vhost.json()["Driver"]), (200, &json!("net_vhost")), "{}", vhost.text());
+        // No machine is plugged in yet.
+        assert_eq!(vhost.json()["LinkUp"], false);
+        assert!(socket.exists());
+        let added = add(&daemon, "tap1", &format!("net_tap0,iface={tap}"));
+        assert_eq!((added.status, &added.json()["Driver"]), (200, &json!("net_tap")), "{}", added.text());
+        assert!(at(&tap).exists());
+        for name in ["vm1", "tap1"] {
+            assert_eq!(remove(&daemon, name, "").status, 200);
+        }
+        assert!(!socket.exists() && !at(&tap).exists());
+    }
+    assert!(daemon.stop().success());
 }
