@@ -142,7 +142,10 @@ impl Ports {
                 && removed.device == device.arguments()
             {
                 tracing::warn!("the port '{name}' was removed by sgctl: 'sgctl port add' brings it back");
-                drop(device.open(eal));
+                if origin == Origin::Eal {
+                    // Opened and dropped, it leaves EAL too.
+                    drop(device.open(eal));
+                }
                 continue;
             }
             ensure!(ports.insert(name, device, origin), "{MAX_PORTS} ports are the most there can be");
