@@ -20,11 +20,6 @@ impl Ports {
         self.0.get(name).copied().flatten()
     }
 
-    /// The name behind a number.
-    pub fn name(&self, index: PortIndex) -> Option<&str> {
-        self.iter().find(|(_, i)| *i == index).map(|(name, _)| name)
-    }
-
     /// Adds a port. `None`: it was removed, and is bound.
     pub fn insert(&mut self, name: String, index: Option<PortIndex>) {
         self.0.insert(name, index);

@@ -87,6 +87,13 @@ impl Egress {
         pipeline.reuse();
     }
 
+    /// Closes the way to a port, and frees and counts what waits on it.
+    pub fn close(&mut self, port: PortIndex) -> Option<Way> {
+        let exit = self.exits.close(port)?;
+        (0..exit.outbox.len()).for_each(|_| self.counters.dropped(DropReason::PortGone, InterfaceId::NONE));
+        Some(exit.way)
+    }
+
     /// To the worker that owns the packet's flow.
     #[inline]
     fn steer(&mut self, peers: &mut [Option<Peer>], owner: usize, packet: Mbuf) {
@@ -110,10 +117,6 @@ impl Egress {
             return;
         };
         let fits = match &mut exit.way {
-            Way::Gone => {
-                self.counters.dropped(DropReason::PortGone, delivery.receiver);
-                return;
-            }
             Way::Queue(queue) if !queue.can_send(&packet) => {
                 self.counters.dropped(DropReason::Segmented, delivery.receiver);
                 return;
@@ -147,7 +150,7 @@ impl Egress {
                 self.statistics.transmitted.add(taken as u64);
                 (!fits).then_some(DropReason::TransmitFull)
             }
-            Some((Way::Relay(_) | Way::Gone, _)) | None => Some(DropReason::PortGone),
+            Some((Way::Relay(_), _)) | None => Some(DropReason::PortGone),
         };
         if let Some(reason) = lost {
             self.counters.dropped(reason, InterfaceId::NONE);

@@ -7,8 +7,6 @@ use crate::MAX_PORTS;
 
 /// How a worker reaches a port.
 pub(crate) enum Way {
-    /// Not at all: there is none in this slot.
-    Gone,
     /// By a transmit queue of its own.
     Queue(TxQueue),
     /// The worker of this index has one.
@@ -25,7 +23,7 @@ pub(crate) struct Exit {
 
 /// The exits by slot, as far as slots are taken. There is room for all from the
 /// start: a port that comes while packets flow costs no memory.
-pub(crate) struct Exits(Vec<Exit>);
+pub(crate) struct Exits(Vec<Option<Exit>>);
 
 impl Exits {
     pub fn new() -> Exits {
@@ -35,35 +33,32 @@ impl Exits {
     /// The exit of a port that is in service.
     #[inline]
     pub fn get(&mut self, port: PortIndex) -> Option<&mut Exit> {
-        self.0.get_mut(port.slot()).filter(|exit| exit.port == port)
+        self.0.get_mut(port.slot())?.as_mut().filter(|exit| exit.port == port)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Exit> {
-        self.0.iter()
+        self.0.iter().flatten()
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Exit> {
-        self.0.iter_mut()
+        self.0.iter_mut().flatten()
     }
 
     /// Opens a way to a port; its slot is free.
     pub fn open(&mut self, port: PortIndex, way: Way) {
         while self.0.len() <= port.slot() {
-            let port = PortIndex(self.0.len() as u16);
-            self.0.push(Exit { port, way: Way::Gone, outbox: Outbox::default() });
+            self.0.push(None);
         }
-        self.0[port.slot()] = Exit { port, way, outbox: Outbox::default() };
+        self.0[port.slot()] = Some(Exit { port, way, outbox: Outbox::default() });
     }
 
-    /// Closes the way to a port, if there is one, and frees what waits on it.
-    pub fn close(&mut self, port: PortIndex) -> Way {
-        let Some(exit) = self.get(port) else { return Way::Gone };
-        exit.outbox = Outbox::default();
-        let way = std::mem::replace(&mut exit.way, Way::Gone);
-        while self.0.last().is_some_and(|exit| matches!(exit.way, Way::Gone)) {
+    /// Closes the way to a port; the exit that it was.
+    pub fn close(&mut self, port: PortIndex) -> Option<Exit> {
+        let exit = self.0.get_mut(port.slot())?.take_if(|exit| exit.port == port);
+        while self.0.last().is_some_and(Option::is_none) {
             self.0.pop();
         }
-        way
+        exit
     }
 }
 

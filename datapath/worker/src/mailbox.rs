@@ -5,7 +5,8 @@ use engine::ids::PortIndex;
 use engine::pipeline::Pipeline;
 use engine::time::Tick;
 
-use crate::exits::{Exits, Way};
+use crate::egress::Egress;
+use crate::exits::Way;
 use crate::observer::{Observer, TapRequest};
 
 /// Groups of the connection table that one turn looks at for the control thread.
@@ -22,7 +23,7 @@ pub(crate) enum Command {
     /// To take up its part of a port.
     Plug(Part, Sender<()>),
     /// To let go of its part of a port, and give it back.
-    Unplug(PortIndex, Sender<Part>),
+    Unplug(PortIndex, Sender<(PortIndex, Option<Part>)>),
 }
 
 /// A worker's part of a port: the queues that it polls, and its way to it.
@@ -36,23 +37,25 @@ pub(crate) struct Part {
 pub(crate) struct Desk<'w> {
     pub pipeline: &'w mut Pipeline,
     pub observer: &'w mut Observer,
-    pub exits: &'w mut Exits,
+    pub egress: &'w mut Egress,
     pub receive: &'w mut Vec<(PortIndex, RxQueue)>,
 }
 
 impl Desk<'_> {
     fn plug(&mut self, part: Part) {
-        self.exits.open(part.port, part.way);
+        self.egress.exits.open(part.port, part.way);
         self.receive.extend(part.receive.into_iter().map(|queue| (part.port, queue)));
     }
 
-    /// Queues go back to the control thread: whoever drops the last one closes the port.
-    fn unplug(&mut self, port: PortIndex) -> Part {
+    /// Queues go back to the control thread: whoever drops the last one closes the
+    /// port. `None`: there was no such port.
+    fn unplug(&mut self, port: PortIndex) -> Option<Part> {
+        let way = self.egress.close(port)?;
         let mut receive = Vec::new();
         while let Some(at) = self.receive.iter().position(|(of, _)| *of == port) {
             receive.push(self.receive.swap_remove(at).1);
         }
-        Part { port, receive, way: self.exits.close(port) }
+        Some(Part { port, receive, way })
     }
 }
 
@@ -138,7 +141,7 @@ impl Mailbox {
                 return None;
             }
             Ok(Command::Unplug(port, back)) => {
-                drop(back.send(desk.unplug(port)));
+                drop(back.send((port, desk.unplug(port))));
                 return None;
             }
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => return None,

@@ -44,6 +44,9 @@ pub struct PortView {
     pub xstats: Vec<Xstat>,
 }
 
+/// What a worker gives back of a port.
+type Returned = (PortIndex, Option<Part>);
+
 /// The ports in service.
 pub(crate) struct Ports {
     /// What each is set up with.
@@ -51,7 +54,7 @@ pub(crate) struct Ports {
     config: DatapathConfig,
     plugged: BTreeMap<usize, (PortIndex, Port)>,
     /// Where workers give parts back; a late one is taken when it comes.
-    back: (Sender<Part>, Receiver<Part>),
+    back: (Sender<Returned>, Receiver<Returned>),
 }
 
 impl Ports {
@@ -108,8 +111,9 @@ impl Datapath {
         let mut waiting = self.workers.iter().filter(is_asked).count();
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         while waiting > 0 {
-            let Ok(part) = receiver.recv_deadline(deadline) else { break };
-            waiting -= usize::from(part.port == index);
+            let Ok((of, part)) = receiver.recv_deadline(deadline) else { break };
+            drop(part);
+            waiting -= usize::from(of == index);
         }
         drop(port);
         Some(waiting)

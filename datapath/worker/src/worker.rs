@@ -129,10 +129,7 @@ impl Worker {
         self.pipeline.housekeep(now);
         self.egress.free_discarded(&mut self.pipeline);
         let Worker { pipeline, observer, egress, wires, mailbox, .. } = self;
-        mailbox.work(
-            &mut Desk { pipeline, observer, exits: &mut egress.exits, receive: &mut wires.receive },
-            now,
-        );
+        mailbox.work(&mut Desk { pipeline, observer, egress, receive: &mut wires.receive }, now);
         self.observer.flush();
         let table = self.pipeline.table();
         let seen = table.statistics();

@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Known, PortError, State};
+use super::{Known, PortError, State, no_more};
 use crate::api::{Api, MAX_QUESTION, in_time, read};
 use crate::error::ApiError;
 use crate::switch::Switch;
@@ -87,7 +87,7 @@ impl From<PortError> for ApiError {
             PortError::Duplicate(message) => bad("InvalidPort.Duplicate", message),
             PortError::NotFound(message) => bad("InvalidPort.NotFound", message),
             PortError::InUse(message) => bad("DependencyViolation", message),
-            PortError::Limit => bad("PortLimitExceeded", PortError::limit()),
+            PortError::Limit => bad("PortLimitExceeded", no_more()),
             PortError::Device(reason) => {
                 let message = format!("the device cannot be opened: {reason}");
                 ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "DeviceFailure", message)

@@ -6,7 +6,6 @@ use crate::store::StoredPort;
 use crate::switch::Switch;
 
 use policy::Binding;
-use worker::MAX_PORTS;
 
 /// Why a port was not added or removed. Nothing has changed then.
 #[derive(Debug)]
@@ -169,12 +168,5 @@ impl Switch {
             }
             Err(error) => Err(PortError::Push(error)),
         }
-    }
-}
-
-impl PortError {
-    /// The words for a limit.
-    pub fn limit() -> String {
-        format!("{MAX_PORTS} ports are the most there can be: this build of DPDK has room for no more")
     }
 }

@@ -148,7 +148,8 @@ impl Ports {
                 }
                 continue;
             }
-            ensure!(ports.insert(name, device, origin), "{MAX_PORTS} ports are the most there can be");
+            let has_place = ports.insert(name.clone(), device, origin);
+            ensure!(has_place, "the port '{name}' has no place: {}", no_more());
         }
         for StoredPort { name, device, .. } in stored.iter().filter(|s| s.present) {
             let (name, device) = (name.clone(), Device::new(device));
@@ -156,7 +157,8 @@ impl Ports {
                 tracing::warn!("the port '{name}' was added by sgctl, and is in the configuration now");
                 continue;
             }
-            ensure!(ports.insert(name, device, Origin::Added), "{MAX_PORTS} ports are the most there can be");
+            let has_place = ports.insert(name.clone(), device, Origin::Added);
+            ensure!(has_place, "the port '{name}', which sgctl has added, has no place: {}", no_more());
         }
         if ports.known.is_empty() {
             tracing::warn!("there are no ports: give some with --port, or by 'sgctl port add'");
@@ -262,12 +264,19 @@ impl Ports {
     }
 }
 
+/// Why there is no place for one more.
+fn no_more() -> String {
+    format!("{MAX_PORTS} ports are the most there can be, since this build of DPDK has room for no more")
+}
+
 /// A device of EAL's with the arguments that EAL was given for it.
 fn eal_device(name: &str, arguments: &[String]) -> Device {
-    let vdev = |argument: &String| argument.strip_prefix("--vdev=").map(String::from);
-    let behind = arguments.windows(2).filter(|pair| pair[0] == "--vdev").map(|pair| pair[1].clone());
-    let given = behind.chain(arguments.iter().filter_map(vdev)).map(Device::new);
-    given.into_iter().find(|device| device.name() == name).unwrap_or_else(|| Device::new(name))
+    const FLAGS: [&str; 3] = ["--vdev", "--allow", "-a"];
+    let joined = arguments.iter().filter_map(|argument| argument.split_once('='));
+    let apart = arguments.windows(2).map(|pair| (pair[0].as_str(), pair[1].as_str()));
+    let named = apart.chain(joined).filter(|(flag, _)| FLAGS.contains(flag));
+    let mut given = named.map(|(_, text)| Device::new(text));
+    given.find(|device| device.name() == name).unwrap_or_else(|| Device::new(name))
 }
 
 #[cfg(test)]
@@ -286,10 +295,11 @@ mod tests {
 
     #[test]
     fn a_device_of_eals_has_its_arguments() {
-        let arguments =
-            ["--vdev", "net_null0,size=60", "-l", "0", "--vdev=net_null1,no-rx=1"].map(String::from);
+        let arguments = ["--vdev", "net_null0,size=60", "-a", "0000:02:00.0,x=1", "--vdev=net_null1,no-rx=1"]
+            .map(String::from);
         assert_eq!(eal_device("net_null0", &arguments).arguments(), "net_null0,size=60");
         assert_eq!(eal_device("net_null1", &arguments).arguments(), "net_null1,no-rx=1");
+        assert_eq!(eal_device("0000:02:00.0", &arguments).arguments(), "0000:02:00.0,x=1");
         assert_eq!(eal_device("0000:01:00.0", &arguments).arguments(), "0000:01:00.0");
     }
 }

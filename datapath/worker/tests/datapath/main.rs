@@ -9,7 +9,7 @@ mod watching;
 
 use std::time::Duration;
 
-use dpdk::{MempoolConfig, Port};
+use dpdk::MempoolConfig;
 use engine::ids::PortIndex;
 use engine::packet::build::{Packet, ip, mac};
 use engine::snapshot::Snapshot;
@@ -176,19 +176,14 @@ fn publication_under_traffic_loses_nothing() {
     // net_null gives frames of zeros without end: all are malformed, and all must be counted.
     let mut datapath = Datapath::start(&eal, &pool, &config(2), snapshot(1, true)).unwrap();
     for index in 0..2 {
-        let port = Port::attach(&eal, &format!("{},size=60", unique("net_null_w"))).unwrap();
-        assert_eq!(datapath.plug(PortIndex(index), port), Ok(0));
+        plug(&mut datapath, &eal, PortIndex(index), &format!("{},size=60", unique("net_null_w")));
     }
     for generation in 2..200 {
         datapath.publish(snapshot(generation, generation % 2 == 0));
         datapath.wait_enforced(Duration::from_secs(5)).unwrap();
         assert_eq!(datapath.enforced(), generation);
     }
-    let (statistics, counters): (Vec<_>, Vec<_>) =
-        datapath.workers().iter().map(|w| (w.statistics.clone(), w.counters.clone())).unzip();
-    datapath.stop();
-    let received: u64 = statistics.iter().map(|s| s.received.get()).sum();
-    let dropped: u64 = counters.iter().map(|c| c.drops.total()).sum();
+    let (received, dropped) = stopped(datapath);
     assert!(received > 10_000, "{received}");
     assert_eq!(received, dropped);
     assert_eq!(pool.in_use(), 0);

@@ -11,14 +11,14 @@ use crate::support::*;
 fn plug_writer(datapath: &mut Datapath, eal: &dpdk::Eal, index: PortIndex) -> Capture {
     let output = Capture(std::env::temp_dir().join(unique("sgswitch-out-")));
     let devargs = format!("{},tx_pcap={}", unique("net_pcap_out"), output.0.display());
-    assert_eq!(datapath.plug(index, Port::attach(eal, &devargs).unwrap()), Ok(0));
+    plug(datapath, eal, index, &devargs);
     output
 }
 
 fn plug_reader(datapath: &mut Datapath, eal: &dpdk::Eal, index: PortIndex, frames: &[Vec<u8>]) -> Capture {
     let input = Capture::new(frames);
     let devargs = format!("{},rx_pcap={}", unique("net_pcap_in"), input.0.display());
-    assert_eq!(datapath.plug(index, Port::attach(eal, &devargs).unwrap()), Ok(0));
+    plug(datapath, eal, index, &devargs);
     input
 }
 
@@ -80,23 +80,38 @@ fn ports_come_and_go_under_traffic_and_every_packet_is_counted() {
     let (_guard, eal) = alone();
     let pool = pool(&eal);
     let mut datapath = Datapath::start(&eal, &pool, &config(2), snapshot(1, true)).unwrap();
-    let null = |arguments: &str| Port::attach(&eal, &format!("{}{arguments}", unique("net_null_p"))).unwrap();
-    assert_eq!(datapath.plug(PortIndex(0), null(",size=60")), Ok(0));
+    let null = || format!("{},size=60", unique("net_null_p"));
+    plug(&mut datapath, &eal, PortIndex(0), &null());
     for round in 0..20 {
         let before = sum(&datapath, |s| s.received.get());
         let mut index = PortIndex(1);
         for _ in 0..round {
             index = index.successor();
         }
-        assert_eq!(datapath.plug(index, null(",size=60")), Ok(0));
+        plug(&mut datapath, &eal, index, &null());
         assert_eq!(datapath.unplug(index), Some(0));
         wait_until("the other port goes on", || sum(&datapath, |s| s.received.get()) > before);
     }
-    let (statistics, counters): (Vec<_>, Vec<_>) =
-        datapath.workers().iter().map(|w| (w.statistics.clone(), w.counters.clone())).unzip();
-    datapath.stop();
-    let received: u64 = statistics.iter().map(|s| s.received.get()).sum();
-    assert_eq!(received, counters.iter().map(|c| c.drops.total()).sum::<u64>());
+    let (received, dropped) = stopped(datapath);
+    assert_eq!(received, dropped);
+    assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
+fn what_waits_for_a_port_that_goes_is_counted() {
+    let (_guard, eal) = alone();
+    let pool = pool(&eal);
+    let mut datapath = Datapath::start(&eal, &pool, &config(1), snapshot(1, true)).unwrap();
+    // A machine that is not there reads nothing: 32 wait, no more are taken.
+    let socket = std::env::temp_dir().join(unique("sgswitch-vhost-"));
+    let devargs = format!("{},iface={}", unique("net_vhost_q"), socket.display());
+    plug(&mut datapath, &eal, PortIndex(1), &devargs);
+    let _input = plug_reader(&mut datapath, &eal, PortIndex(0), &requests(40));
+    wait_until("all are judged", || drops(&datapath, DropReason::TransmitFull) == 90 - 32);
+    assert_eq!(drops(&datapath, DropReason::PortGone), 0);
+    assert_eq!(datapath.unplug(PortIndex(1)), Some(0));
+    assert_eq!(drops(&datapath, DropReason::PortGone), 32);
+    assert_eq!(stopped(datapath), (120, 120));
     assert_eq!(pool.in_use(), 0);
 }
 

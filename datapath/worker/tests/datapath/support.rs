@@ -149,6 +149,19 @@ pub fn requests(flows: u16) -> Vec<Vec<u8>> {
     (0..flows).flat_map(|n| (0..3).map(move |round| request(n, round))).collect()
 }
 
+/// Puts a device into service; every worker takes its part.
+pub fn plug(datapath: &mut Datapath, eal: &Eal, index: PortIndex, devargs: &str) {
+    assert_eq!(datapath.plug(index, Port::attach(eal, devargs).unwrap()), Ok(0));
+}
+
+/// Stops a datapath: how many packets it has received in all, and dropped.
+pub fn stopped(datapath: Datapath) -> (u64, u64) {
+    let workers = datapath.workers().to_vec();
+    datapath.stop();
+    let received = workers.iter().map(|w| w.statistics.received.get()).sum();
+    (received, workers.iter().map(|w| w.counters.drops.total()).sum())
+}
+
 pub struct Run {
     pub datapath: Datapath,
     pub pool: Mempool,
@@ -190,8 +203,7 @@ pub fn run_with(
     let mut datapath = Datapath::start(eal, &pool, config, initial).unwrap();
     // The one that writes first: what the other reads at once must get there.
     for (index, devargs) in [(1, writer), (0, reader)] {
-        let port = Port::attach(eal, &devargs).unwrap();
-        assert_eq!(datapath.plug(PortIndex(index), port), Ok(0));
+        plug(&mut datapath, eal, PortIndex(index), &devargs);
     }
     Run { datapath, pool, output, _input: input }
 }
