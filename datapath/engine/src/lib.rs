@@ -10,6 +10,7 @@ pub mod flow;
 pub mod forward;
 pub mod fragment;
 pub mod ids;
+pub mod offload;
 pub mod packet;
 pub mod pipeline;
 pub mod policy;

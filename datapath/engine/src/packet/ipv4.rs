@@ -53,6 +53,16 @@ pub(super) fn parse(frame: Frame<'_>, open_first: bool) -> Result<Ip, DropReason
     Ok(ip)
 }
 
+/// Protocol, bytes above the header and in all of a packet that begins where `frame`
+/// does; `None` for a fragment, or what is malformed.
+pub(super) fn whole(frame: Frame<'_>) -> Option<(u8, u32, u32)> {
+    let header: &[u8; HEADER as usize] = frame.header().ok()?;
+    let total = frame.limit(be16(header, 2).into()).ok()?;
+    let above = total.length.checked_sub(header_length(header)?)?;
+    let in_pieces = be16(header, 6) & (MORE_FRAGMENTS | OFFSET) != 0;
+    (!in_pieces).then_some((header[9], above, total.length))
+}
+
 /// The header's length in bytes, 20 to 60, if it is one of IPv4.
 #[inline]
 fn header_length(header: &[u8; HEADER as usize]) -> Option<u32> {

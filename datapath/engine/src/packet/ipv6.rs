@@ -56,6 +56,16 @@ pub(super) fn parse(frame: Frame<'_>, open_first: bool) -> Result<Ip, DropReason
     Ok(ip)
 }
 
+/// Protocol, bytes above the headers and in all of a packet that begins where
+/// `frame` does; `None` for a fragment, an atomic one too, or what is malformed.
+pub(super) fn whole(frame: Frame<'_>) -> Option<(u8, u32, u32)> {
+    let header: &[u8; HEADER] = frame.header().ok()?;
+    let body = frame.skip(HEADER as u32).ok()?.limit(be16(header, 4).into()).ok()?;
+    let carried = walk(header[6], body).ok()?;
+    let is_whole = header[0] >> 4 == 6 && carried.fragment.is_none();
+    is_whole.then_some((carried.protocol, carried.rest.length, body.length + HEADER as u32))
+}
+
 /// What the extension headers lead to.
 struct Carried<'a> {
     /// The first header that is not skipped: a transport, AH, ESP, "no next

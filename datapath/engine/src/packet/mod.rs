@@ -16,6 +16,7 @@ mod arp;
 #[cfg(any(test, feature = "build"))]
 pub mod build;
 mod cursor;
+mod headers;
 mod icmp;
 mod ipv4;
 mod ipv6;
@@ -27,6 +28,7 @@ mod transport;
 
 pub use arp::{Arp, ArpOperation};
 pub use cursor::Frame;
+pub use headers::Headers;
 pub use icmp::{IcmpError, Query, QueryKind, Quoted};
 pub use ipv4::header_checksum_is_right;
 pub use nd::{Nd, NdKind};
