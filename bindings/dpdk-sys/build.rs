@@ -9,7 +9,9 @@ use std::process::{Command, exit};
 const SERIES: &str = "22.11";
 
 /// Only what is called: drivers are loaded by EAL from the distribution's folder.
-const LIBRARIES: [&str; 5] = ["rte_eal", "rte_ethdev", "rte_mempool", "rte_mbuf", "rte_ring"];
+/// Of vhost-user, what tells what a guest has negotiated; the driver is found loaded then.
+const LIBRARIES: [&str; 7] =
+    ["rte_eal", "rte_ethdev", "rte_mempool", "rte_mbuf", "rte_ring", "rte_vhost", "rte_net_vhost"];
 
 /// Ends the build with a sentence for people instead of a panic's trace.
 fn refuse(why: &str) -> ! {

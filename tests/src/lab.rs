@@ -34,8 +34,31 @@ pub fn binary(name: &str) -> PathBuf {
     })
 }
 
-/// For `ethtool -K`: what the ports of the laboratory do not carry.
-pub const NO_OFFLOADS: &str = "tx off rx off sg off tso off gso off gro off";
+/// What joins an instance to the switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A veth pair, and a packet socket of ours: the kernel's offloads are left on.
+    PacketSocket,
+    /// A veth pair, and DPDK's packet socket, which carries single frames: the
+    /// kernel cuts segments itself, and leaves checksums partial.
+    AfPacket,
+    /// A veth pair, and an XDP socket: the kernel's offloads are left on.
+    AfXdp,
+    /// A tap device of DPDK's.
+    Tap,
+}
+
+impl Kind {
+    /// The stable name.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Kind::PacketSocket => "packet_socket",
+            Kind::AfPacket => "af_packet",
+            Kind::AfXdp => "af_xdp",
+            Kind::Tap => "tap",
+        }
+    }
+}
 
 /// A machine plugged into the switch: a namespace with one interface.
 #[derive(Clone, Debug)]
@@ -44,6 +67,7 @@ pub struct Instance {
     pub name: String,
     /// Its number: the last byte of its MAC and of its addresses.
     pub number: u8,
+    kind: Kind,
     netns: String,
     host: String,
 }
@@ -69,10 +93,17 @@ impl Instance {
         &self.netns
     }
 
-    /// What its port is of, for DPDK. Rings of 2048 frames, so that a sleeping worker loses none.
+    /// What its port is of. Rings of 2048 frames, so that a sleeping worker loses none.
     pub fn device(&self) -> String {
         let Instance { number, host, .. } = self;
-        format!("net_af_packet{number},iface={host},blocksz=65536,framesz=2048,framecnt=2048")
+        match self.kind {
+            Kind::PacketSocket => format!("packet_socket{number},iface={host}"),
+            Kind::AfPacket => {
+                format!("net_af_packet{number},iface={host},blocksz=65536,framesz=2048,framecnt=2048")
+            }
+            Kind::AfXdp => format!("net_af_xdp{number},iface={host}"),
+            Kind::Tap => format!("net_tap{number},iface={host}"),
+        }
     }
 
     /// The other end of its link, outside of its namespace.
@@ -125,11 +156,22 @@ impl Instance {
     /// those that the receiver had already, as its D-SACK says (RFC 2883), which
     /// were late on a busy machine.
     pub fn lost_segments(&self) -> i64 {
-        self.tcp_counter("snmp", "Tcp: ", "RetransSegs")
-            - self.tcp_counter("netstat", "TcpExt: ", "TCPDSACKRecv")
+        self.counter("snmp", "Tcp: ", "RetransSegs") - self.counter("netstat", "TcpExt: ", "TCPDSACKRecv")
     }
 
-    fn tcp_counter(&self, file: &str, family: &str, counter: &str) -> i64 {
+    /// TCP segments, UDP datagrams and ICMP messages that its stack has dropped
+    /// because their checksum was wrong.
+    pub fn checksum_errors(&self) -> i64 {
+        let of = |family: &str| self.counter("snmp", &format!("{family}: "), "InCsumErrors");
+        let text = run(&format!("ip netns exec {} cat /proc/net/snmp6", self.netns));
+        let v6 = text
+            .lines()
+            .filter_map(|l| l.strip_prefix("Udp6InCsumErrors").or(l.strip_prefix("Icmp6InCsumErrors")));
+        ["Tcp", "Udp", "Icmp"].map(of).iter().sum::<i64>()
+            + v6.filter_map(|n| n.trim().parse::<i64>().ok()).sum::<i64>()
+    }
+
+    fn counter(&self, file: &str, family: &str, counter: &str) -> i64 {
         let text = run(&format!("ip netns exec {} cat /proc/net/{file}", self.netns));
         let mut lines = text.lines().filter_map(|l| l.strip_prefix(family)).map(str::split_whitespace);
         let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
@@ -222,6 +264,14 @@ impl Lab {
     /// # Panics
     /// Without root, or where the kernel refuses.
     pub fn new(names: &[&str]) -> Lab {
+        Lab::of(&names.iter().map(|name| (*name, Kind::PacketSocket)).collect::<Vec<_>>())
+    }
+
+    /// The same with these kinds of ports.
+    ///
+    /// # Panics
+    /// As [`Lab::new`].
+    pub fn of(instances: &[(&str, Kind)]) -> Lab {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(geteuid().is_root(), "network namespaces need root: this test did not run");
@@ -230,9 +280,9 @@ impl Lab {
         std::fs::create_dir_all(&folder).expect("a folder for the daemon");
         // Each is in the list before it is made, so that what failed half way is taken down too.
         let mut lab = Lab { instances: Vec::new(), folder, daemon: None, _alone: alone };
-        for (number, name) in (1u8..).zip(names) {
+        for (number, (name, kind)) in (1u8..).zip(instances) {
             let (netns, host) = (format!("sg{id}-{name}"), format!("sg{id}{number:x}"));
-            lab.instances.push(Instance { name: name.to_string(), number, netns, host });
+            lab.instances.push(Instance { name: name.to_string(), number, kind: *kind, netns, host });
             lab.instances[usize::from(number) - 1].plug_in();
         }
         lab
@@ -285,6 +335,7 @@ impl Lab {
             assert!(!ended && Instant::now() < deadline, "the daemon does not start:\n{}", self.read_log());
             std::thread::sleep(Duration::from_millis(20));
         }
+        self.instances.iter().filter(|i| i.kind == Kind::Tap).for_each(Instance::move_tap);
     }
 
     /// Stops the daemon by SIGTERM and waits until it has ended well.
@@ -363,24 +414,41 @@ impl Lab {
 }
 
 impl Instance {
-    /// Makes the namespace and its link to the switch. Checksums and segments are
-    /// made by the stack itself, since the switch's ports see raw frames.
+    /// Makes the namespace and its link to the switch.
     pub fn plug_in(&self) {
         let Instance { netns, host, .. } = self;
         run(&format!("ip netns add {netns}"));
+        run(&format!("ip -n {netns} link set lo up"));
+        if self.kind == Kind::Tap {
+            // The switch makes it.
+            return;
+        }
         run(&format!("ip link add {host} type veth peer name eth0 netns {netns}"));
         run(&format!("sysctl -qw net.ipv6.conf.{host}.disable_ipv6=1"));
+        if self.kind == Kind::AfPacket {
+            run(&format!("ip netns exec {netns} ethtool -K eth0 tso off gso off"));
+        }
+        run(&format!("ip link set {host} up"));
+        self.configure();
+    }
+
+    /// Moves the tap device that the switch has made into its namespace.
+    fn move_tap(&self) {
+        let Instance { netns, host, .. } = self;
+        run(&format!("ip link set {host} netns {netns} name eth0"));
+        self.configure();
+    }
+
+    /// Sets the interface in the namespace up.
+    fn configure(&self) {
+        let Instance { netns, .. } = self;
         for setting in ["eth0.accept_ra=0", "eth0.router_solicitations=0", "eth0.accept_dad=0"] {
             run(&format!("ip netns exec {netns} sysctl -qw net.ipv6.conf.{setting}"));
         }
-        run(&format!("ethtool -K {host} {NO_OFFLOADS}"));
-        run(&format!("ip netns exec {netns} ethtool -K eth0 {NO_OFFLOADS}"));
         run(&format!("ip -n {netns} link set eth0 address {}", self.mac()));
         run(&format!("ip -n {netns} addr add {}/24 dev eth0", self.v4()));
         run(&format!("ip -n {netns} addr add {}/64 dev eth0 nodad", self.v6()));
-        run(&format!("ip -n {netns} link set lo up"));
         run(&format!("ip -n {netns} link set eth0 up"));
-        run(&format!("ip link set {host} up"));
     }
 
     /// Takes its namespace and its link down.

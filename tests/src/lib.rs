@@ -12,4 +12,4 @@ pub mod product;
 pub mod specification;
 
 pub use command::run;
-pub use lab::{Conversation, Instance, Lab, Options, Server, binary, stop_on_signals};
+pub use lab::{Conversation, Instance, Kind, Lab, Options, Server, binary, stop_on_signals};

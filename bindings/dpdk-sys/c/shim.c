@@ -54,6 +54,59 @@ int sgs_link(uint16_t port, uint32_t *speed, uint8_t *up)
 	return rc;
 }
 
+void sgs_set_offload(struct rte_mbuf *mbuf, uint64_t flags, uint32_t l2, uint32_t l3, uint32_t l4, uint16_t size)
+{
+	mbuf->ol_flags = flags;
+	mbuf->tx_offload = rte_mbuf_tx_offload(l2, l3, l4, size, 0, 0, 0);
+}
+
+uint16_t sgs_segment_size(const struct rte_mbuf *mbuf) { return mbuf->tso_segsz; }
+
+void sgs_header_lengths(const struct rte_mbuf *mbuf, uint32_t *l2, uint32_t *l3, uint32_t *l4)
+{
+	*l2 = mbuf->l2_len;
+	*l3 = mbuf->l3_len;
+	*l4 = mbuf->l4_len;
+}
+
+uint16_t sgs_tx_prepare(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t n)
+{
+	return rte_eth_tx_prepare(port, queue, mbufs, n);
+}
+
+static _Atomic uint64_t vhost_features[RTE_MAX_ETHPORTS];
+
+/* The driver calls it when a guest has come, before it goes, and never at once
+ * for one port, so the device behind the number is there as long as this runs. */
+static int on_vhost_link(uint16_t port, enum rte_eth_event_type type, void *argument, void *result)
+{
+	struct rte_eth_link link;
+	uint64_t features = 0;
+	int vid = rte_eth_vhost_get_vid_from_port_id(port);
+	(void)type, (void)argument, (void)result;
+	if (vid < 0 || rte_eth_link_get_nowait(port, &link) != 0 || !link.link_status ||
+	    rte_vhost_get_negotiated_features(vid, &features) != 0)
+		features = 0;
+	vhost_features[port] = features;
+	return 0;
+}
+
+int sgs_vhost_watch(uint16_t port)
+{
+	int rc = rte_eth_dev_callback_register(port, RTE_ETH_EVENT_INTR_LSC, on_vhost_link, NULL);
+	if (rc == 0)
+		on_vhost_link(port, RTE_ETH_EVENT_INTR_LSC, NULL, NULL);
+	return rc;
+}
+
+void sgs_vhost_unwatch(uint16_t port)
+{
+	rte_eth_dev_callback_unregister(port, RTE_ETH_EVENT_INTR_LSC, on_vhost_link, NULL);
+	vhost_features[port] = 0;
+}
+
+uint64_t sgs_vhost_features(uint16_t port) { return vhost_features[port]; }
+
 #define AT(type, field) { #type "." #field, offsetof(struct type, field) }
 const struct sgs_layout sgs_layouts[] = {
 	{ "rte_mbuf", sizeof(struct rte_mbuf) },

@@ -44,6 +44,11 @@ impl Burst {
         self.0.drain(..)
     }
 
+    /// Frees the first `count` packets.
+    pub fn free_first(&mut self, count: usize) {
+        self.0.drain(..count.min(self.0.len())).for_each(drop);
+    }
+
     /// Frees all packets, in one call.
     pub fn clear(&mut self) {
         let count = self.0.len();
@@ -85,6 +90,17 @@ impl Burst {
             start.add(taken).copy_to(start, rest);
         }
         taken
+    }
+
+    /// Lets `see` look at the first `count`, and change what they ask for. Returns
+    /// what it does, at most `count`.
+    pub(crate) fn look(
+        &mut self,
+        count: usize,
+        see: impl FnOnce(*mut *mut dpdk_sys::rte_mbuf, u16) -> u16,
+    ) -> usize {
+        let count = count.min(self.0.len());
+        usize::from(see(self.0.as_mut_ptr().cast(), count as u16)).min(count)
     }
 
     /// Puts the packets of one segment in front, each kind in its order. Returns

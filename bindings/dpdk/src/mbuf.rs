@@ -50,13 +50,13 @@ impl Mbuf {
     }
 
     #[inline]
-    fn raw(&self) -> &rte_mbuf {
+    pub(crate) fn raw(&self) -> &rte_mbuf {
         // SAFETY: owned and valid.
         unsafe { self.0.as_ref() }
     }
 
     #[inline]
-    fn raw_mut(&mut self) -> &mut rte_mbuf {
+    pub(crate) fn raw_mut(&mut self) -> &mut rte_mbuf {
         // SAFETY: owned and valid.
         unsafe { self.0.as_mut() }
     }
@@ -70,6 +70,73 @@ impl Mbuf {
         unsafe {
             slice::from_raw_parts(raw.buf_addr.cast::<u8>().add(raw.data_off.into()), raw.data_len.into())
         }
+    }
+
+    /// The bytes of each segment.
+    pub fn segment_data(&self) -> impl Iterator<Item = &[u8]> {
+        let mut next: *const rte_mbuf = self.0.as_ptr();
+        std::iter::from_fn(move || {
+            // SAFETY: the segments of an owned packet are valid, the last has no next.
+            let segment = unsafe { next.as_ref() }?;
+            next = segment.next;
+            // SAFETY: as in `data`.
+            Some(unsafe {
+                let start = segment.buf_addr.cast::<u8>().add(segment.data_off.into());
+                slice::from_raw_parts(start, segment.data_len.into())
+            })
+        })
+    }
+
+    /// Adds bytes at the end, in as many further segments as they need. False if
+    /// the pool has no mbuf left, or the packet becomes too long; some of them may
+    /// have been added then.
+    #[must_use]
+    pub fn extend(&mut self, pool: &Mempool, mut bytes: &[u8]) -> bool {
+        let (fits, rest) = bytes.split_at(self.tail_room().min(bytes.len()));
+        if let Some(added) = self.append(fits.len()) {
+            added.copy_from_slice(fits);
+            bytes = rest;
+        }
+        while !bytes.is_empty() {
+            let count = bytes.len().min(pool.data_room().into());
+            let Some(segment) = Mbuf::from_bytes(pool, &bytes[..count]) else { return false };
+            if self.chain(segment).is_err() {
+                return false;
+            }
+            bytes = &bytes[count..];
+        }
+        true
+    }
+
+    /// Bytes that [`Mbuf::append`] can add.
+    fn tail_room(&self) -> usize {
+        let raw = self.raw();
+        let used = usize::from(raw.data_off) + usize::from(raw.data_len);
+        let is_last = raw.nb_segs == 1 && self.is_sole_owner();
+        if is_last { usize::from(raw.buf_len).saturating_sub(used) } else { 0 }
+    }
+
+    /// Adds the segments of another packet behind its own.
+    ///
+    /// # Errors
+    /// Gives it back if they would be too many, or too long, for DPDK's counts.
+    pub fn chain(&mut self, tail: Mbuf) -> Result<(), Mbuf> {
+        let segments = self.segments().checked_add(tail.segments());
+        let total = self.total_len().checked_add(tail.total_len());
+        let (Some(segments), Some(total)) = (segments, total) else { return Err(tail) };
+        let mut last = self.0.as_ptr();
+        // SAFETY: owned segments, of which the last has no next; the tail's belong
+        // to this packet from now on, so its handle is not dropped.
+        unsafe {
+            while !(*last).next.is_null() {
+                last = (*last).next;
+            }
+            (*last).next = tail.0.as_ptr();
+        }
+        std::mem::forget(tail);
+        let raw = self.raw_mut();
+        (raw.nb_segs, raw.pkt_len) = (segments, total);
+        Ok(())
     }
 
     /// Whether no other mbuf refers to the first segment's buffer: true of all
@@ -183,16 +250,22 @@ impl Mbuf {
         true
     }
 
+    /// Keeps the first `n` bytes of a packet of one segment, which has no fewer.
+    pub fn truncate(&mut self, n: u16) {
+        let raw = self.raw_mut();
+        if raw.nb_segs == 1 && n <= raw.data_len {
+            (raw.data_len, raw.pkt_len) = (n, n.into());
+        }
+    }
+
     /// Adds `n` bytes at the end of a packet of one segment and returns them;
     /// `None`, and nothing changes, if they do not fit. What they hold is left
     /// over from the buffer's last use.
     pub fn append(&mut self, n: usize) -> Option<&mut [u8]> {
-        let sole_owner = self.is_sole_owner();
-        let raw = self.raw_mut();
-        let used = usize::from(raw.data_off) + usize::from(raw.data_len);
-        if !sole_owner || raw.nb_segs != 1 || n > usize::from(raw.buf_len).saturating_sub(used) {
+        if n > self.tail_room() || self.segments() != 1 || !self.is_sole_owner() {
             return None;
         }
+        let raw = self.raw_mut();
         let start = raw.data_len.into();
         raw.data_len += n as u16;
         raw.pkt_len += n as u32;

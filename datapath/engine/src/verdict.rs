@@ -101,6 +101,12 @@ drop_reasons! {
     /// A frame in several buffers, for a port whose driver sends frames of one
     /// buffer only: larger buffers (`mbuf_room`) hold larger frames.
     Segmented = "segmented";
+    /// A frame that is longer than the port it was to leave by carries, and is not
+    /// to be cut.
+    ExceedsMtu = "exceeds_mtu";
+    /// A frame that its sender has left to be cut or completed, and that cannot be:
+    /// neither TCP nor UDP, or more than 128 packets.
+    OffloadRefused = "offload_refused";
     /// The port that it was to leave by is out of service, or was removed while it was on its way.
     PortGone = "port_gone";
     /// The transmit queue took no more.

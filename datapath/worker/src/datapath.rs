@@ -146,7 +146,7 @@ impl Datapath {
             published: VecDeque::new(),
             enforced,
             stop: stop.clone(),
-            ports: Ports::new(pool.clone(), config.clone()),
+            ports: Ports::new(eal.clone(), pool.clone(), config.clone()),
             attention: attention.clone(),
             sightings,
             ticks,

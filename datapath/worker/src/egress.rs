@@ -9,7 +9,9 @@ use engine::ids::{InterfaceId, PortIndex};
 use engine::pipeline::{Counters, Outcome, Outcomes, Pipeline};
 use engine::verdict::DropReason;
 
+use crate::device::TxQueue;
 use crate::exits::{Exits, Outbox, Way};
+use crate::offload::{Terms, make_ready};
 use crate::statistics::WorkerStatistics;
 use crate::wiring::Peer;
 
@@ -116,44 +118,33 @@ impl Egress {
             self.counters.dropped(DropReason::PortGone, delivery.receiver);
             return;
         };
-        let fits = match &mut exit.way {
-            Way::Queue(queue) if !queue.can_send(&packet) => {
-                self.counters.dropped(DropReason::Segmented, delivery.receiver);
-                return;
-            }
+        match &mut exit.way {
             Way::Queue(queue) => {
-                let (taken, fits) = exit.outbox.push(packet, |burst| queue.send(burst));
-                if taken > 0 {
-                    self.statistics.transmitted.add(taken as u64);
-                }
-                fits
+                let door = Door { queue, outbox: &mut exit.outbox, receiver: delivery.receiver };
+                door.pass(packet, &self.pool, &self.counters, &self.statistics);
             }
             Way::Relay(worker) => {
                 packet.set_port(delivery.port.0);
                 let Some(peer) = &mut peers[*worker] else { return };
                 let (taken, fits) = self.relayed[*worker].push(packet, |burst| peer.relay_out.enqueue(burst));
                 self.statistics.relayed.add(taken as u64);
-                fits
+                if !fits {
+                    self.counters.dropped(DropReason::TransmitFull, delivery.receiver);
+                }
             }
-        };
-        if !fits {
-            self.counters.dropped(DropReason::TransmitFull, delivery.receiver);
         }
     }
 
     /// A judged packet from another worker, for a queue of this one.
     pub fn relay_arrived(&mut self, port: PortIndex, packet: Mbuf) {
-        let lost = match self.exits.get(port).map(|exit| (&mut exit.way, &mut exit.outbox)) {
-            Some((Way::Queue(queue), _)) if !queue.can_send(&packet) => Some(DropReason::Segmented),
+        match self.exits.get(port).map(|exit| (&mut exit.way, &mut exit.outbox)) {
             Some((Way::Queue(queue), outbox)) => {
-                let (taken, fits) = outbox.push(packet, |burst| queue.send(burst));
-                self.statistics.transmitted.add(taken as u64);
-                (!fits).then_some(DropReason::TransmitFull)
+                let door = Door { queue, outbox, receiver: InterfaceId::NONE };
+                door.pass(packet, &self.pool, &self.counters, &self.statistics);
             }
-            Some((Way::Relay(_), _)) | None => Some(DropReason::PortGone),
-        };
-        if let Some(reason) = lost {
-            self.counters.dropped(reason, InterfaceId::NONE);
+            Some((Way::Relay(_), _)) | None => {
+                self.counters.dropped(DropReason::PortGone, InterfaceId::NONE);
+            }
         }
     }
 
@@ -177,6 +168,58 @@ impl Egress {
             self.statistics.handed_over.add(taken as u64);
             let taken = self.relayed[worker].flush(|burst| peer.relay_out.enqueue(burst));
             self.statistics.relayed.add(taken as u64);
+        }
+    }
+}
+
+/// A transmit queue, and to whom packets go by it.
+struct Door<'w> {
+    queue: &'w mut TxQueue,
+    outbox: &'w mut Outbox,
+    receiver: InterfaceId,
+}
+
+impl Door<'_> {
+    /// Puts a packet into the queue's outbox, as the queue takes it; what is lost is counted.
+    #[inline(always)]
+    fn pass(mut self, packet: Mbuf, pool: &Mempool, counters: &Counters, statistics: &WorkerStatistics) {
+        if packet.has_offload() {
+            self.pass_ready(packet, pool, counters, statistics);
+        } else {
+            self.push(packet, counters, statistics);
+        }
+    }
+
+    /// The same for a packet whose sender has left something to do.
+    #[inline(never)]
+    fn pass_ready(
+        &mut self,
+        packet: Mbuf,
+        pool: &Mempool,
+        counters: &Counters,
+        statistics: &WorkerStatistics,
+    ) {
+        // What it takes does not change while one packet is cut.
+        let terms = Terms::of(self.queue);
+        let result = make_ready(packet, terms, pool, |ready| self.push(ready, counters, statistics));
+        if let Err(reason) = result {
+            counters.dropped(reason, self.receiver);
+        }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, packet: Mbuf, counters: &Counters, statistics: &WorkerStatistics) {
+        let Door { queue, outbox, receiver } = self;
+        if let Some(reason) = queue.refuses(&packet) {
+            counters.dropped(reason, *receiver);
+            return;
+        }
+        let (taken, fits) = outbox.push(packet, |burst| queue.send(burst));
+        if taken > 0 {
+            statistics.transmitted.add(taken as u64);
+        }
+        if !fits {
+            counters.dropped(DropReason::TransmitFull, *receiver);
         }
     }
 }

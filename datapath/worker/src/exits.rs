@@ -1,9 +1,10 @@
 //! How a worker reaches the ports, and what waits on its way to each.
 
-use dpdk::{Burst, Mbuf, TxQueue};
+use dpdk::{Burst, Mbuf};
 use engine::ids::PortIndex;
 
 use crate::MAX_PORTS;
+use crate::device::TxQueue;
 
 /// How a worker reaches a port.
 pub(crate) enum Way {

@@ -10,11 +10,13 @@
 mod clock;
 mod config;
 mod datapath;
+mod device;
 mod egress;
 mod exits;
 mod judging;
 mod mailbox;
 mod observer;
+mod offload;
 mod ports;
 mod statistics;
 mod wiring;
@@ -22,6 +24,7 @@ mod worker;
 
 pub use config::{DatapathConfig, Idle};
 pub use datapath::{Datapath, NotEnforced, StartError, WorkerView};
+pub use device::Device;
 pub use observer::{Attention, AttentionSwitch, MAX_TAPS, Sighting, Sightings, TapRequest, Traced, Wanted};
 pub use ports::{MAX_PORTS, PlugError, PortView};
 pub use statistics::{BURST_SIZES, WorkerStage, WorkerStatistics};

@@ -1,10 +1,10 @@
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
-use dpdk::RxQueue;
 use engine::conntrack::Entry;
 use engine::ids::PortIndex;
 use engine::pipeline::Pipeline;
 use engine::time::Tick;
 
+use crate::device::RxQueue;
 use crate::egress::Egress;
 use crate::exits::Way;
 use crate::observer::{Observer, TapRequest};

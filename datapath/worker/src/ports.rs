@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use dpdk::{Link, Mempool, Port, PortInfo, PortStatistics, Xstat};
+use dpdk::{Eal, Link, Mempool, PortInfo, PortStatistics, Xstat};
 use engine::ids::PortIndex;
 
 use crate::DatapathConfig;
 use crate::datapath::{ANSWER_TIMEOUT, Datapath, Running};
+use crate::device::Device;
 use crate::mailbox::{Command, Part};
 use crate::wiring::deal;
 
@@ -27,6 +28,9 @@ pub enum PlugError {
     /// DPDK refused.
     #[error(transparent)]
     Dpdk(#[from] dpdk::Error),
+    /// The kernel refused.
+    #[error(transparent)]
+    Packet(#[from] packet_socket::Error),
 }
 
 /// A port as the control thread sees it.
@@ -49,17 +53,20 @@ type Returned = (PortIndex, Option<Part>);
 
 /// The ports in service.
 pub(crate) struct Ports {
+    eal: Eal,
     /// What each is set up with.
     pool: Mempool,
+    /// For segments of super-frames, from the first port on that wants it.
+    large: Option<Mempool>,
     config: DatapathConfig,
-    plugged: BTreeMap<usize, (PortIndex, Port)>,
+    plugged: BTreeMap<usize, (PortIndex, Device)>,
     /// Where workers give parts back; a late one is taken when it comes.
     back: (Sender<Returned>, Receiver<Returned>),
 }
 
 impl Ports {
-    pub fn new(pool: Mempool, config: DatapathConfig) -> Ports {
-        Ports { pool, config, plugged: BTreeMap::new(), back: unbounded() }
+    pub fn new(eal: Eal, pool: Mempool, config: DatapathConfig) -> Ports {
+        Ports { eal, pool, large: None, config, plugged: BTreeMap::new(), back: unbounded() }
     }
 
     /// Closes the ports whose last part was given back late.
@@ -67,9 +74,19 @@ impl Ports {
         self.back.1.try_iter().for_each(drop);
     }
 
-    fn get(&self, index: PortIndex) -> Option<&Port> {
-        let (plugged, port) = self.plugged.get(&index.slot())?;
-        (*plugged == index).then_some(port)
+    fn get(&self, index: PortIndex) -> Option<&Device> {
+        let (plugged, device) = self.plugged.get(&index.slot())?;
+        (*plugged == index).then_some(device)
+    }
+
+    /// Starts a device and deals its queues out.
+    fn deal(&mut self, index: PortIndex, device: &Device) -> Result<Vec<Part>, PlugError> {
+        let Ports { eal, pool, large, config, .. } = self;
+        let large = || match large {
+            Some(pool) => Ok(pool.clone()),
+            None => Ok(large.insert(Mempool::new(eal, "super-frames", &packet_socket::LARGE)?).clone()),
+        };
+        deal(pool, large, index, device, config)
     }
 }
 
@@ -80,13 +97,14 @@ impl Datapath {
     ///
     /// # Errors
     /// [`PlugError`]; the port is given back then, closed.
-    pub fn plug(&mut self, index: PortIndex, port: Port) -> Result<usize, PlugError> {
+    pub fn plug(&mut self, index: PortIndex, device: impl Into<Device>) -> Result<usize, PlugError> {
         let slot = index.slot();
         if slot >= MAX_PORTS || self.ports.plugged.contains_key(&slot) {
             return Err(PlugError::NoSlot(slot));
         }
-        let parts = deal(&self.ports.pool, index, &port, &self.ports.config)?;
-        self.ports.plugged.insert(slot, (index, port));
+        let device = device.into();
+        let parts = self.ports.deal(index, &device)?;
+        self.ports.plugged.insert(slot, (index, device));
         let ask = |(worker, part): (&Running, Part)| {
             let (done, answer) = bounded(1);
             // A worker that has ended polls nothing.
@@ -126,13 +144,13 @@ impl Datapath {
             device: port.name().to_string(),
             info: port.info().ok(),
             link: port.link(),
-            statistics: port.statistics().ok(),
+            statistics: port.statistics(),
             xstats: port.xstats(),
         })
     }
 
     /// Whether the device of a port in service is gone, as its driver says.
     pub fn is_gone(&self, index: PortIndex) -> bool {
-        self.ports.get(index).is_some_and(Port::is_gone)
+        self.ports.get(index).is_some_and(Device::is_gone)
     }
 }

@@ -1,9 +1,10 @@
-use dpdk::{Consumer, Eal, Error, Mempool, Port, PortConfig, Producer, RxQueue, ring};
+use dpdk::{Consumer, Eal, Error, Mempool, PortConfig, Producer, ring};
 use engine::ids::PortIndex;
 
+use crate::device::{Device, RxQueue};
 use crate::exits::Way;
 use crate::mailbox::Part;
-use crate::{DatapathConfig, MAX_PORTS};
+use crate::{DatapathConfig, MAX_PORTS, PlugError};
 
 /// What one worker polls and sends by, beside its exits.
 pub(crate) struct Wires {
@@ -30,11 +31,12 @@ pub(crate) struct Peer {
 /// of a port with fewer, to the first ones from s on.
 pub(crate) fn deal(
     pool: &Mempool,
+    large: impl FnOnce() -> Result<Mempool, Error>,
     index: PortIndex,
-    port: &Port,
+    device: &Device,
     config: &DatapathConfig,
-) -> Result<Vec<Part>, Error> {
-    let info = port.info()?;
+) -> Result<Vec<Part>, PlugError> {
+    let info = device.info()?;
     let (workers, all) = (config.cores.len(), config.cores.len() as u16);
     let port_config = PortConfig {
         rx_queues: info.max_rx_queues.clamp(1, all),
@@ -43,7 +45,7 @@ pub(crate) fn deal(
         tx_descriptors: config.tx_descriptors,
         mtu: None,
     };
-    let (receive, transmit) = port.start(&port_config, pool)?;
+    let (receive, transmit) = device.start(&port_config, pool, large)?;
     let (slot, senders) = (index.slot(), transmit.len());
     let part = |worker: usize| Part {
         port: index,

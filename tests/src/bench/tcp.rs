@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::command::{run, try_run};
-use crate::lab::{Instance, Lab, NO_OFFLOADS, Options};
+use crate::lab::{Instance, Kind, Lab, Options};
 use crate::policy::{all, document, from_group, group};
 
 /// How the two namespaces are joined.
@@ -19,20 +19,30 @@ pub enum Way {
     Veth,
     /// By a Linux bridge that lets one port and what belongs to it pass.
     Bridge,
-    /// By the switch with `net_af_packet` ports, under groups that permit the same.
-    Sgswitch,
+    /// By the switch with ports of this kind, under groups that permit the same.
+    Switch(Kind),
 }
 
 impl Way {
     /// All, in the order in which they take turns.
-    pub const ALL: [Way; 3] = [Way::Veth, Way::Bridge, Way::Sgswitch];
+    pub const ALL: [Way; 6] = [
+        Way::Veth,
+        Way::Bridge,
+        Way::Switch(Kind::PacketSocket),
+        Way::Switch(Kind::AfXdp),
+        Way::Switch(Kind::AfPacket),
+        Way::Switch(Kind::Tap),
+    ];
 
     /// The stable name.
     pub const fn label(self) -> &'static str {
         match self {
             Way::Veth => "veth",
             Way::Bridge => "bridge and nftables",
-            Way::Sgswitch => "sgswitch, af_packet",
+            Way::Switch(Kind::PacketSocket) => "sgswitch, packet_socket",
+            Way::Switch(Kind::AfXdp) => "sgswitch, af_xdp",
+            Way::Switch(Kind::AfPacket) => "sgswitch, af_packet",
+            Way::Switch(Kind::Tap) => "sgswitch, tap",
         }
     }
 }
@@ -60,8 +70,8 @@ impl Stream {
 /// Where iperf3 listens.
 const PORT: u16 = 5201;
 
-/// Measures all ways in turn, frames of at most 1514 bytes and no offloads on
-/// any of them: what the switch's ports carry.
+/// Measures all ways in turn, with an MTU of 1500 and the kernel's offloads as
+/// they are: on, but for `net_af_packet`, which carries no super-frames.
 ///
 /// # Errors
 /// If iperf3 does not get through.
@@ -72,7 +82,8 @@ pub fn measure(rounds: usize, tell: impl Fn(&str)) -> io::Result<Vec<Stream>> {
         .collect();
     for round in 0..rounds {
         for way in Way::ALL {
-            let mut lab = Lab::new(&["client", "server"]);
+            let kind = if let Way::Switch(kind) = way { kind } else { Kind::PacketSocket };
+            let mut lab = Lab::of(&[("client", kind), ("server", kind)]);
             let _joined = join(way, &mut lab);
             let mut server = iperf3(lab.instance("server"), &["-s"]).spawn()?;
             // Until it listens, and the switch's ports are up.
@@ -132,7 +143,6 @@ fn join(way: Way, lab: &mut Lab) -> Joined {
             run(&format!("ip -n {one} link add eth0 type veth peer name eth0 netns {other}"));
             for instance in [&client, &server] {
                 let netns = instance.netns();
-                run(&format!("ip netns exec {netns} ethtool -K eth0 {NO_OFFLOADS}"));
                 run(&format!("ip -n {netns} addr add {}/24 dev eth0", instance.v4()));
                 run(&format!("ip -n {netns} link set eth0 up"));
             }
@@ -157,7 +167,7 @@ fn join(way: Way, lab: &mut Lab) -> Joined {
                 client.v4()
             ));
         }
-        Way::Sgswitch => {
+        Way::Switch(_) => {
             lab.start(&Options::default());
             let groups = [
                 group("sg-client", &[], &[all()]),

@@ -72,7 +72,7 @@ fn streams(rounds: usize) -> ExitCode {
     match measure(rounds, |what| eprintln!("== {what}")) {
         Ok(all) => {
             println!(
-                "Gbit/s of TCP, MTU 1500, no offloads: median of {rounds} rounds (least to greatest).\n"
+                "Gbit/s of TCP, MTU 1500, offloads as the kernel has them: median of {rounds} rounds (least to greatest).\n"
             );
             println!("| way | 1 stream | 4 streams |\n| --- | ---: | ---: |");
             for way in Way::ALL {

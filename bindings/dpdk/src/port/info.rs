@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use super::{Port, driver, raw_info};
 use crate::rss::Rss;
 use crate::{Error, statistics};
@@ -84,7 +86,10 @@ impl Port {
     /// [`Error::Call`] if the driver does not count.
     pub fn statistics(&self) -> Result<statistics::PortStatistics, Error> {
         let _one_at_a_time = self.0.control();
-        statistics::read(self.id()).map_err(|code| self.failed("reading the counters of", code))
+        let mut read =
+            statistics::read(self.id()).map_err(|code| self.failed("reading the counters of", code))?;
+        read.tx_errors += self.0.unprepared.load(Ordering::Relaxed);
+        Ok(read)
     }
 
     /// The driver's own counters (DPDK's extended statistics); empty if it has none.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use info::{Link, PortInfo};
@@ -29,6 +29,8 @@ pub(crate) struct Opened {
     name: String,
     /// Whether the device is to go with the port: it was attached here, or is to be removed.
     attached: AtomicBool,
+    /// Packets that the driver refused to prepare for its offloads.
+    pub(crate) unprepared: AtomicU64,
     /// DPDK wants the calls that control a port one at a time.
     control: Mutex<Control>,
     _eal: Eal,
@@ -40,6 +42,8 @@ struct Control {
     pools: Vec<Mempool>,
     rx_queues: u16,
     started: bool,
+    /// Whether the guest of a vhost-user port is watched.
+    watched: bool,
 }
 
 /// The ports that have handles, so that each device is closed once however often
@@ -112,6 +116,10 @@ impl Opened {
         }
         let (device, is_ring) = raw_info(self.id)
             .map_or((ptr::null_mut(), false), |info| (info.device, driver(&info) == "net_ring"));
+        if control.watched {
+            // SAFETY: waits until the notice that runs has ended.
+            unsafe { dpdk_sys::sgs_vhost_unwatch(self.id) };
+        }
         if control.started {
             // Other drivers free what they hold; this one frees the ring around it.
             let queues = if is_ring { control.rx_queues } else { 0 };
@@ -213,6 +221,7 @@ impl Port {
             id,
             name,
             attached: attached.into(),
+            unprepared: AtomicU64::new(0),
             control: Mutex::default(),
             _eal: eal.clone(),
         });

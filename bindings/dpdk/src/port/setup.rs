@@ -1,5 +1,6 @@
-use super::{Port, raw_info};
-use crate::{Error, Mempool, RxQueue, TxQueue};
+use super::{Port, driver, raw_info};
+use crate::queue::Offloads;
+use crate::{Error, Mempool, RxQueue, TxOffloads, TxQueue};
 
 /// How a port is to be set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,41 @@ const FRAMING: u32 = 14 + 4 + 4;
 /// ENOTSUP of Linux, where DPDK's virtual devices have nothing to be told.
 const NOT_SUPPORTED: i32 = -95;
 
+/// Which offloads of a driver are used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// vhost-user: the packets of guests come with their offloads, and go with
+    /// them as far as the guest has negotiated.
+    Vhost,
+    /// Its own offloads are software, and know no TCP over IPv6 (`net_tap`, 22.11).
+    Software,
+    /// Whatever it offers on the way out.
+    Device,
+}
+
+impl Kind {
+    fn of(driver: &str) -> Kind {
+        match driver {
+            "net_vhost" => Kind::Vhost,
+            "net_tap" => Kind::Software,
+            _ => Kind::Device,
+        }
+    }
+
+    /// What is used of the way in and of the way out, where it is offered.
+    fn wanted(self) -> (u64, u64) {
+        let (scatter, segments) = (dpdk_sys::SGS_RX_OFFLOAD_SCATTER, dpdk_sys::SGS_TX_OFFLOAD_MULTI_SEGS);
+        let cuts = dpdk_sys::SGS_TX_OFFLOAD_IPV4_CKSUM | dpdk_sys::SGS_TX_OFFLOAD_TCP_TSO;
+        let checksums = dpdk_sys::SGS_TX_OFFLOAD_CKSUM;
+        match self {
+            // Without the first, the driver completes each checksum itself.
+            Kind::Vhost => (scatter | dpdk_sys::SGS_RX_OFFLOAD_CKSUM, segments | checksums),
+            Kind::Software => (scatter, segments),
+            Kind::Device => (scatter, segments | checksums | cuts),
+        }
+    }
+}
+
 impl Port {
     /// Sets the port up and starts it: promiscuous, since it receives for
     /// others, with frames in several segments where the driver can. The queues
@@ -53,15 +89,18 @@ impl Port {
             return Err(self.unsupported("needs a queue"));
         }
         let mut conf = dpdk_sys::rte_eth_conf::default();
-        conf.rxmode.offloads = info.rx_offload_capa & dpdk_sys::SGS_RX_OFFLOAD_SCATTER;
-        conf.txmode.offloads = info.tx_offload_capa & dpdk_sys::SGS_TX_OFFLOAD_MULTI_SEGS;
+        let kind = Kind::of(&driver(&info));
+        let (receive, transmit) = kind.wanted();
+        conf.rxmode.offloads = info.rx_offload_capa & receive;
+        conf.txmode.offloads = info.tx_offload_capa & transmit;
+        let scatters = conf.rxmode.offloads & dpdk_sys::SGS_RX_OFFLOAD_SCATTER != 0;
         if let Some(mtu) = config.mtu {
             if mtu < info.min_mtu || mtu > info.max_mtu {
                 let (min, max) = (info.min_mtu, info.max_mtu);
                 return Err(self.unsupported(format!("has an MTU of {min} to {max} bytes, not {mtu}")));
             }
             let room = pool.data_room();
-            if conf.rxmode.offloads == 0 && u32::from(mtu) + FRAMING > room.into() {
+            if !scatters && u32::from(mtu) + FRAMING > room.into() {
                 let what =
                     format!("needs mbufs for a whole frame at an MTU of {mtu}; the pool's hold {room}");
                 return Err(self.unsupported(what));
@@ -96,6 +135,10 @@ impl Port {
                 let code = dpdk_sys::sgs_tx_queue_setup(id, queue, tx, socket);
                 self.check("setting up a transmit queue of", code)?;
             }
+            if kind == Kind::Vhost && !control.watched {
+                self.check("watching the guest of", dpdk_sys::sgs_vhost_watch(id))?;
+                control.watched = true;
+            }
             self.check("starting", dpdk_sys::rte_eth_dev_start(id))?;
             (control.started, control.rx_queues) = (true, config.rx_queues);
             // Virtual devices without the mode receive everything anyway.
@@ -104,9 +147,22 @@ impl Port {
                 code => self.check("opening to all receivers' frames", code)?,
             }
         }
-        let segments = conf.txmode.offloads != 0;
+        let offered = |offload| conf.txmode.offloads & offload == offload;
+        let segments = offered(dpdk_sys::SGS_TX_OFFLOAD_MULTI_SEGS);
+        let cuts = offered(dpdk_sys::SGS_TX_OFFLOAD_TCP_TSO | dpdk_sys::SGS_TX_OFFLOAD_IPV4_CKSUM);
+        let checksum = offered(dpdk_sys::SGS_TX_OFFLOAD_CKSUM);
+        let offloads = match kind {
+            Kind::Vhost => Offloads::OfGuest,
+            Kind::Software | Kind::Device => Offloads::Fixed(TxOffloads {
+                checksum,
+                tcp4: checksum && cuts,
+                tcp6: checksum && cuts,
+                udp: false,
+            }),
+        };
         let rx = (0..config.rx_queues).map(|queue| RxQueue { port: self.0.clone(), queue });
-        let tx = (0..config.tx_queues).map(|queue| TxQueue { port: self.0.clone(), queue, segments });
+        let tx =
+            (0..config.tx_queues).map(|queue| TxQueue { port: self.0.clone(), queue, segments, offloads });
         Ok((rx.collect(), tx.collect()))
     }
 }

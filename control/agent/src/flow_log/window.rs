@@ -79,7 +79,9 @@ fn actions(fate: Fate, has_sender: bool) -> (Option<bool>, Option<bool>) {
                 (None, Some(false))
             }
         }
-        Fate::Dropped(TransmitFull | Segmented | NoBuffer) => (Some(true), Some(true)),
+        Fate::Dropped(TransmitFull | Segmented | ExceedsMtu | OffloadRefused | NoBuffer) => {
+            (Some(true), Some(true))
+        }
         Fate::Dropped(_) => (None, None),
     }
 }

@@ -10,9 +10,24 @@ pub struct Sum {
 }
 
 impl Sum {
+    /// That of the bytes from `start` to `end` of a frame in segments.
+    pub fn between<'a>(segments: impl Iterator<Item = &'a [u8]>, start: usize, end: usize) -> Sum {
+        let (mut sum, mut at) = (Sum::default(), 0);
+        for segment in segments {
+            let from = start.saturating_sub(at).min(segment.len());
+            let to = end.saturating_sub(at).min(segment.len());
+            sum = sum.with(&segment[from..to.max(from)]);
+            at += segment.len();
+            if at >= end {
+                break;
+            }
+        }
+        sum
+    }
+
     /// With these bytes behind those before.
     #[must_use]
-    pub fn add(self, bytes: &[u8]) -> Sum {
+    pub fn with(self, bytes: &[u8]) -> Sum {
         let (fours, rest) = bytes.as_chunks::<4>();
         // 2^32 words of 32 bits fit; a packet has 2^14.
         let words: u64 = fours.iter().map(|four| u64::from(u32::from_ne_bytes(*four))).sum();
@@ -52,21 +67,6 @@ impl Layers {
     /// The checksum to write in place of a partial one: that of all from the
     /// transport's header on, which the field is part of. `segments` are the frame's.
     pub fn completed<'a>(&self, segments: impl Iterator<Item = &'a [u8]>) -> u16 {
-        between(segments, self.transport, self.end).checksum()
+        Sum::between(segments, self.transport, self.end).checksum()
     }
-}
-
-/// The sum of the bytes from `start` to `end` of a frame in segments.
-pub(super) fn between<'a>(segments: impl Iterator<Item = &'a [u8]>, start: usize, end: usize) -> Sum {
-    let (mut sum, mut at) = (Sum::default(), 0);
-    for segment in segments {
-        let from = start.saturating_sub(at).min(segment.len());
-        let to = end.saturating_sub(at).min(segment.len());
-        sum = sum.add(&segment[from..to.max(from)]);
-        at += segment.len();
-        if at >= end {
-            break;
-        }
-    }
-    sum
 }

@@ -64,7 +64,7 @@ impl Layers {
             Protocol::Udp => packet::protocol::UDP,
         };
         let length = length as u32;
-        Sum::default().add(addresses).add(&[0, protocol]).add(&length.to_be_bytes())
+        Sum::default().with(addresses).with(&[0, protocol]).with(&length.to_be_bytes())
     }
 
     /// Where the checksum is.

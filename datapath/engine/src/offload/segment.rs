@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::checksum::between;
 use super::{Layers, Protocol, Sum};
 use crate::packet::TcpFlags;
 
@@ -74,7 +73,7 @@ impl Segmentation {
             let id = u16::from_be_bytes([header[ip + 4], header[ip + 5]]);
             put16(header, ip + 4, id.wrapping_add(index as u16).into());
             put16(header, ip + 10, 0);
-            let checksum = Sum::default().add(&header[ip..transport]).checksum();
+            let checksum = Sum::default().with(&header[ip..transport]).checksum();
             put16(header, ip + 10, checksum.into());
         }
         match protocol {
@@ -94,8 +93,8 @@ impl Segmentation {
         // taken out, and the packet's own put in. It stays right with a routing
         // header, whose pseudo-header has another address (RFC 8200, 8.1).
         let lengths = [!(whole - transport) as u32, (own.end - transport) as u32];
-        let sum = Sum::default().add(&lengths.map(u32::to_be_bytes).concat()).add(&header[transport..]);
-        let sum = sum.and(between(segments, start, end));
+        let sum = Sum::default().with(&lengths.map(u32::to_be_bytes).concat()).with(&header[transport..]);
+        let sum = sum.and(Sum::between(segments, start, end));
         own.set_checksum(header, sum.checksum());
         headers
     }

@@ -1,0 +1,172 @@
+//! What can be a port: a DPDK device, or a kernel interface by packet sockets.
+
+use dpdk::{Burst, Link, Mbuf, Mempool, PortConfig, PortInfo, PortStatistics, TxOffloads, Xstat};
+use engine::verdict::DropReason;
+
+use crate::PlugError;
+use crate::offload::{complete_unmarked, note};
+
+/// An open device, on its way to become a port.
+#[derive(Clone, Debug)]
+pub enum Device {
+    /// A device of DPDK.
+    Dpdk(dpdk::Port),
+    /// A kernel interface, whose frames keep their virtio-net header.
+    Packet(packet_socket::Port),
+}
+
+impl From<dpdk::Port> for Device {
+    fn from(port: dpdk::Port) -> Device {
+        Device::Dpdk(port)
+    }
+}
+
+impl From<packet_socket::Port> for Device {
+    fn from(port: packet_socket::Port) -> Device {
+        Device::Packet(port)
+    }
+}
+
+/// A started device's queues.
+type Queues = (Vec<RxQueue>, Vec<TxQueue>);
+
+/// Drivers that receive from kernel interfaces and do not tell which checksums
+/// are partial: there, we look (22.11).
+const UNMARKED: [&str; 3] = ["net_af_packet", "net_af_xdp", "net_pcap"];
+
+impl Device {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Device::Dpdk(port) => port.name(),
+            Device::Packet(port) => port.name(),
+        }
+    }
+
+    pub(crate) fn info(&self) -> Result<PortInfo, PlugError> {
+        match self {
+            Device::Dpdk(port) => Ok(port.info()?),
+            Device::Packet(port) => Ok(port.info()?),
+        }
+    }
+
+    pub(crate) fn link(&self) -> Option<Link> {
+        match self {
+            Device::Dpdk(port) => port.link(),
+            Device::Packet(port) => port.link(),
+        }
+    }
+
+    pub(crate) fn statistics(&self) -> Option<PortStatistics> {
+        match self {
+            Device::Dpdk(port) => port.statistics().ok(),
+            Device::Packet(port) => Some(port.statistics()),
+        }
+    }
+
+    pub(crate) fn xstats(&self) -> Vec<Xstat> {
+        match self {
+            Device::Dpdk(port) => port.xstats(),
+            Device::Packet(port) => port.xstats(),
+        }
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        match self {
+            Device::Dpdk(port) => port.is_gone(),
+            Device::Packet(port) => port.is_gone(),
+        }
+    }
+
+    /// Starts it. `large` makes the pool for segments of super-frames, where it needs one.
+    pub(crate) fn start(
+        &self,
+        config: &PortConfig,
+        pool: &Mempool,
+        large: impl FnOnce() -> Result<Mempool, dpdk::Error>,
+    ) -> Result<Queues, PlugError> {
+        Ok(match self {
+            Device::Dpdk(port) => {
+                let driver = port.info()?.driver;
+                let of = if UNMARKED.contains(&&*driver) { RxQueue::Unmarked } else { RxQueue::Dpdk };
+                let (receive, send) = port.start(config, pool)?;
+                (receive.into_iter().map(of).collect(), send.into_iter().map(TxQueue::Dpdk).collect())
+            }
+            Device::Packet(port) => {
+                let (receive, send) = port.start(config, pool, &large()?)?;
+                let receive = receive.into_iter().map(RxQueue::Packet).collect();
+                (receive, send.into_iter().map(TxQueue::Packet).collect())
+            }
+        })
+    }
+}
+
+/// A receive queue.
+pub(crate) enum RxQueue {
+    Dpdk(dpdk::RxQueue),
+    /// One whose packets do not say what was left to others.
+    Unmarked(dpdk::RxQueue),
+    Packet(packet_socket::RxQueue),
+}
+
+impl RxQueue {
+    /// Fills an empty burst. Returns how many packets came.
+    #[inline]
+    pub fn receive(&mut self, burst: &mut Burst) -> usize {
+        match self {
+            RxQueue::Dpdk(queue) => queue.receive(burst),
+            RxQueue::Unmarked(queue) => {
+                let count = queue.receive(burst);
+                burst.iter_mut().for_each(complete_unmarked);
+                count
+            }
+            RxQueue::Packet(queue) => queue.receive(burst, note),
+        }
+    }
+}
+
+/// A transmit queue.
+pub(crate) enum TxQueue {
+    Dpdk(dpdk::TxQueue),
+    Packet(packet_socket::TxQueue),
+}
+
+impl TxQueue {
+    /// Offers it packets; what it does not take stays. Returns how many it took.
+    #[inline]
+    pub fn send(&mut self, burst: &mut Burst) -> usize {
+        match self {
+            TxQueue::Dpdk(queue) => queue.send(burst),
+            TxQueue::Packet(queue) => queue.send(burst),
+        }
+    }
+
+    /// Why it cannot send a packet, whatever room it has.
+    #[inline]
+    pub fn refuses(&self, packet: &Mbuf) -> Option<DropReason> {
+        match self {
+            TxQueue::Dpdk(queue) => (!queue.can_send(packet)).then_some(DropReason::Segmented),
+            TxQueue::Packet(queue) if !queue.can_send(packet) => Some(DropReason::Segmented),
+            TxQueue::Packet(queue) => {
+                let is_whole = packet.requested().is_none_or(|request| request.size.is_none());
+                (is_whole && packet.total_len() > queue.longest()).then_some(DropReason::ExceedsMtu)
+            }
+        }
+    }
+
+    /// Bytes of the longest frame that it sends, where that is known.
+    pub fn longest(&self) -> u32 {
+        match self {
+            TxQueue::Dpdk(_) => u32::MAX,
+            TxQueue::Packet(queue) => queue.longest(),
+        }
+    }
+
+    /// What it does for packets.
+    pub fn offloads(&self) -> TxOffloads {
+        match self {
+            TxQueue::Dpdk(queue) => queue.offloads(),
+            TxQueue::Packet(_) => packet_socket::TxQueue::OFFLOADS,
+        }
+    }
+}

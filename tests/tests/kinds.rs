@@ -1,0 +1,101 @@
+//! Each kind of port between real stacks, with the kernel's offloads as they are:
+//! checksums arrive complete or are carried, super-frames are whole or cut, and
+//! what no rule permits stays out.
+
+use system_tests::policy::{all, document, from_group, group};
+use system_tests::{Kind, Lab, Options};
+
+const OPEN: u16 = 8080;
+const SHUT: u16 = 8081;
+
+/// Enough for thousands of segments, and for the window to open.
+const BYTES: &str = "20000000";
+
+fn joined(client: Kind, server: Kind) -> Lab {
+    let mut lab = Lab::of(&[("client", client), ("server", server)]);
+    lab.start(&Options::default());
+    let from_client = |protocol, from, to| from_group(protocol, from, to, "sg-client");
+    let groups = [
+        group("sg-client", &[], &[all()]),
+        group(
+            "sg-server",
+            &[
+                from_client("tcp", OPEN, OPEN),
+                from_client("udp", OPEN, OPEN),
+                from_client("icmp", 8, 0),
+                from_client("icmpv6", 128, 0),
+            ],
+            &[],
+        ),
+    ];
+    lab.push(&document(&lab, &groups, &[("client", &["sg-client"]), ("server", &["sg-server"])]));
+    lab
+}
+
+/// A value of `sgctl -o json port show PORT`.
+fn extended(lab: &Lab, port: &str, counter: &str) -> u64 {
+    let (status, text) = lab.sgctl(&["-o", "json", "port", "show", port]);
+    assert_eq!(status, 0, "{text}");
+    let shown: serde_json::Value = serde_json::from_str(&text).unwrap();
+    shown["Extended"][counter].as_u64().unwrap_or_else(|| panic!("{counter} in {text}"))
+}
+
+fn everything_passes_whole_and_nothing_else(lab: &Lab) {
+    let (client, server) = (lab.instance("client"), lab.instance("server"));
+    let has_af_packet = lab.instances().iter().any(|i| i.device().starts_with("net_af_packet"));
+    let _tcp = server.serve(&["transfer-server", &OPEN.to_string()]);
+    let _udp = server.serve(&["udp-echo", &OPEN.to_string()]);
+    let _shut = server.serve(&["tcp-echo", &SHUT.to_string()]);
+    for host in [server.v4(), server.v6()] {
+        for direction in ["up", "down"] {
+            let passed = client.probe(&["transfer", direction, &host, &OPEN.to_string(), BYTES]);
+            assert!(passed, "{direction} to {host}: {:?}", lab.sgctl(&["drops"]));
+        }
+        assert!(client.probe(&["udp", &host, &OPEN.to_string()]), "UDP to {host}");
+        assert!(client.ping(&host), "ping of {host}");
+        // DPDK's af_packet has the kernel join the fragments of IPv4, and cuts the rest off.
+        if !(has_af_packet && server.v4() == host) {
+            let passed = client.large_ping(&host, 4000);
+            assert!(passed, "ping of {host} in fragments: {:?}", lab.sgctl(&["drops"]));
+        }
+        assert!(!client.probe(&["tcp", &host, &SHUT.to_string()]), "a port that no rule opens, at {host}");
+        assert!(!client.probe(&["udp", &host, &SHUT.to_string()]), "the same with UDP");
+    }
+    for instance in [client, server] {
+        assert_eq!(instance.checksum_errors(), 0, "{}", instance.name);
+    }
+    assert!(lab.dropped("inbound_denied") > 0);
+}
+
+#[test]
+fn packet_sockets_carry_super_frames_whole() {
+    let lab = joined(Kind::PacketSocket, Kind::PacketSocket);
+    everything_passes_whole_and_nothing_else(&lab);
+    for port in ["client", "server"] {
+        assert!(extended(&lab, port, "rx_super_frames") > 100);
+        assert!(extended(&lab, port, "tx_super_frames") > 100);
+    }
+}
+
+#[test]
+fn super_frames_are_cut_for_af_packet_and_its_checksums_completed() {
+    let lab = joined(Kind::AfPacket, Kind::PacketSocket);
+    everything_passes_whole_and_nothing_else(&lab);
+    assert!(extended(&lab, "server", "rx_super_frames") > 100, "the other side has made some");
+    assert_eq!(extended(&lab, "server", "tx_super_frames"), 0, "this side cannot");
+}
+
+#[test]
+fn between_af_packet_ports_checksums_are_completed() {
+    everything_passes_whole_and_nothing_else(&joined(Kind::AfPacket, Kind::AfPacket));
+}
+
+#[test]
+fn super_frames_are_cut_for_tap_devices() {
+    everything_passes_whole_and_nothing_else(&joined(Kind::Tap, Kind::PacketSocket));
+}
+
+#[test]
+fn super_frames_are_cut_for_xdp_sockets() {
+    everything_passes_whole_and_nothing_else(&joined(Kind::AfXdp, Kind::PacketSocket));
+}
