@@ -432,6 +432,12 @@ impl Instance {
         self.configure();
     }
 
+    /// Gives both ends of its link this MTU.
+    pub fn set_mtu(&self, mtu: u16) {
+        run(&format!("ip link set {} mtu {mtu}", self.host));
+        run(&format!("ip -n {} link set eth0 mtu {mtu}", self.netns));
+    }
+
     /// Moves the tap device that the switch has made into its namespace.
     fn move_tap(&self) {
         let Instance { netns, host, .. } = self;

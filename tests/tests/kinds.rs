@@ -2,7 +2,10 @@
 //! checksums arrive complete or are carried, super-frames are whole or cut, and
 //! what no rule permits stays out.
 
-use system_tests::policy::{all, document, from_group, group};
+use std::time::{Duration, Instant};
+
+use engine::packet::build::{Packet, mac};
+use system_tests::policy::{all, document, from_everyone, from_group, group};
 use system_tests::{Kind, Lab, Options};
 
 const OPEN: u16 = 8080;
@@ -30,6 +33,14 @@ fn joined(client: Kind, server: Kind) -> Lab {
     ];
     lab.push(&document(&lab, &groups, &[("client", &["sg-client"]), ("server", &["sg-server"])]));
     lab
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// A value of `sgctl -o json port show PORT`.
@@ -98,4 +109,50 @@ fn super_frames_are_cut_for_tap_devices() {
 #[test]
 fn super_frames_are_cut_for_xdp_sockets() {
     everything_passes_whole_and_nothing_else(&joined(Kind::AfXdp, Kind::PacketSocket));
+}
+
+#[test]
+fn a_frame_that_is_longer_than_the_port_carries_is_counted() {
+    let lab = joined(Kind::PacketSocket, Kind::PacketSocket);
+    let (client, server) = (lab.instance("client"), lab.instance("server"));
+    assert!(client.large_ping(&server.v4(), 4000), "in fragments of 1500");
+    client.set_mtu(9000);
+    // Fragments that do not fit the server's link.
+    assert!(!client.large_ping(&server.v4(), 4000));
+    assert!(lab.dropped("exceeds_mtu") > 0);
+    server.set_mtu(9000);
+    wait_until("the switch takes up a new MTU", || client.large_ping(&server.v4(), 4000));
+    let _tcp = server.serve(&["transfer-server", &OPEN.to_string()]);
+    for direction in ["up", "down"] {
+        assert!(client.probe(&["transfer", direction, &server.v6(), &OPEN.to_string(), BYTES]));
+    }
+}
+
+/// The kernel takes a tag off before a packet socket sees the frame: it is put back.
+#[test]
+fn frames_keep_their_vlan_tags_on_packet_sockets() {
+    let mut lab = Lab::new(&["inside", "trunk"]);
+    lab.start(&Options::default());
+    let (inside, trunk) = (lab.instance("inside"), lab.instance("trunk"));
+    let groups = [group("sg-inside", &[from_everyone("udp", OPEN, OPEN)], &[])];
+    let mut policy = document(&lab, &groups, &[("inside", &["sg-inside"])]);
+    let uplink = serde_json::json!({ "Uplink": "trunk", "VpcId": "vpc-1", "VlanId": 7 });
+    policy["Bindings"].as_array_mut().unwrap().push(uplink);
+    lab.push(&policy);
+    let from = format!("{}:3000", trunk.v4());
+    let send = |tag: Option<u8>| {
+        let to = format!("{}:{OPEN}", inside.v4());
+        let frame = Packet::udp(&from, &to, b"hello").frame(mac(2), mac(1));
+        let tag = tag.map(|id| vec![0x81, 0, 0, id]).unwrap_or_default();
+        let frame = [&frame[..12], &tag, &frame[12..]].concat();
+        let text: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(trunk.probe(&["raw", &text]));
+    };
+    for wrong in [None, Some(8)] {
+        send(wrong);
+    }
+    wait_until("the wrong tags are refused", || lab.dropped("unexpected_vlan") == 2);
+    assert_eq!(lab.total("sgswitch_connections"), 0);
+    send(Some(7));
+    wait_until("the right one passes", || lab.total("sgswitch_connections") == 1);
 }

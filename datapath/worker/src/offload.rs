@@ -167,3 +167,162 @@ fn cut(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use dpdk::{Eal, MempoolConfig};
+    use engine::packet::TcpFlags;
+    use engine::packet::build::{Packet, mac};
+    use packet_socket::VnetHeader;
+
+    use super::*;
+
+    const TAKES_NOTHING: TxOffloads = TxOffloads { checksum: false, tcp4: false, tcp6: false, udp: false };
+    const TAKES_ALL: TxOffloads = TxOffloads { checksum: true, tcp4: true, tcp6: true, udp: true };
+
+    struct Bench {
+        pool: Mempool,
+    }
+
+    impl Bench {
+        fn packet(&self, bytes: &[u8], header: VnetHeader) -> Option<Mbuf> {
+            let mut packet = Mbuf::from_bytes(&self.pool, &[]).unwrap();
+            assert!(packet.extend(&self.pool, bytes));
+            note(&mut packet, &Seen { header, tag: None }).then_some(packet)
+        }
+
+        fn ready(
+            &self,
+            packet: Mbuf,
+            offloads: TxOffloads,
+            longest: u32,
+        ) -> (Vec<Mbuf>, Result<(), DropReason>) {
+            let mut ready = vec![];
+            let result = make_ready(packet, Terms { offloads, longest }, &self.pool, |p| ready.push(p));
+            (ready, result)
+        }
+    }
+
+    fn bytes(packet: &Mbuf) -> Vec<u8> {
+        packet.segment_data().flatten().copied().collect()
+    }
+
+    fn checksum(start: u16, offset: u16) -> VnetHeader {
+        VnetHeader { checksum: Some((start, offset)), ..VnetHeader::default() }
+    }
+
+    fn segments(kind: Segmented, size: u16) -> VnetHeader {
+        VnetHeader { segments: Some((kind, size)), ..checksum(34, 16) }
+    }
+
+    /// The only test of this program that starts EAL, which happens once.
+    #[test]
+    fn what_is_left_to_others_is_done_or_handed_on_or_refused() {
+        let arguments = ["--no-huge", "--no-shconf", "--no-pci", "-m", "64", "--log-level", "error"];
+        let eal = Eal::init("offload", &arguments.map(String::from)).unwrap();
+        let config = MempoolConfig { mbufs: 255, cache: 32, data_room: 600, socket: None };
+        let bench = Bench { pool: Mempool::new(&eal, "offload", &config).unwrap() };
+        checksums(&bench);
+        super_frames(&bench);
+        tunnels_and_other_protocols(&bench);
+        unmarked(&bench);
+        assert_eq!(bench.pool.in_use(), 0);
+    }
+
+    fn tcp(data: &[u8]) -> Vec<u8> {
+        let flags = TcpFlags::ACK;
+        Packet::tcp("10.0.0.1:1000", "10.0.0.2:80", flags, 1, 1, data).frame(mac(1), mac(2))
+    }
+
+    fn partial(mut frame: Vec<u8>) -> Vec<u8> {
+        Layers::of(Frame::whole(&frame)).unwrap().make_partial(&mut frame);
+        frame
+    }
+
+    fn checksums(bench: &Bench) {
+        let (whole, header) = (tcp(&[7; 901]), checksum(34, 16));
+        let packet = || bench.packet(&partial(whole.clone()), header).unwrap();
+        assert_eq!(packet().segments(), 2);
+        let (ready, result) = bench.ready(packet(), TAKES_NOTHING, u32::MAX);
+        assert_eq!((result, ready.len(), ready[0].has_offload()), (Ok(()), 1, false));
+        assert_eq!((bytes(&ready[0]), ready[0].requested()), (whole.clone(), None));
+        let (ready, _) = bench.ready(packet(), TAKES_ALL, u32::MAX);
+        let request = TxRequest { v6: false, tcp: true, l2: 14, l3: 20, l4: 20, size: None };
+        assert_eq!((bytes(&ready[0]), ready[0].requested()), (partial(whole), Some(request)));
+    }
+
+    fn super_frames(bench: &Bench) {
+        let whole = partial(tcp(&[9; 5000]));
+        let packet = |size| bench.packet(&whole, segments(Segmented::Tcp4, size)).unwrap();
+        let (ready, result) = bench.ready(packet(1448), TAKES_ALL, 1518);
+        let size = ready[0].requested().unwrap().size;
+        assert_eq!((result, ready.len(), size), (Ok(()), 1, Some(1448)));
+        for takes in [TAKES_NOTHING, TxOffloads { tcp4: false, ..TAKES_ALL }] {
+            let (ready, result) = bench.ready(packet(1448), takes, 1518);
+            let lengths: Vec<u32> = ready.iter().map(Mbuf::total_len).collect();
+            assert_eq!((result, lengths), (Ok(()), vec![1502, 1502, 1502, 710]));
+        }
+        // What it would be cut into is longer than the port carries; the port does not matter.
+        for takes in [TAKES_NOTHING, TAKES_ALL] {
+            let (ready, result) = bench.ready(packet(1470), takes, 1518);
+            assert_eq!((result, ready.len()), (Err(DropReason::ExceedsMtu), 0));
+        }
+        // More packets than there may be, or no size at all.
+        for size in [0, 39] {
+            let (ready, result) = bench.ready(packet(size), TAKES_NOTHING, 1518);
+            assert_eq!((result, ready.len()), (Err(DropReason::OffloadRefused), 0));
+        }
+        // No mbuf is left for the last of them: those before are sent.
+        let packet = packet(100);
+        let free = bench.pool.available();
+        let taken: Vec<Mbuf> = (0..free - 30).map(|_| Mbuf::alloc(&bench.pool).unwrap()).collect();
+        let (ready, result) = bench.ready(packet, TAKES_NOTHING, 1518);
+        assert_eq!((result, ready.len()), (Err(DropReason::NoBuffer), 30));
+        drop(taken);
+    }
+
+    fn tunnels_and_other_protocols(bench: &Bench) {
+        // The header names another place or kind than the packet has.
+        let whole = partial(tcp(&[9; 3000]));
+        let udp = Packet::udp("10.0.0.1:1000", "10.0.0.2:4789", &[3; 1000]).frame(mac(1), mac(2));
+        for (frame, header) in [
+            (&whole, segments(Segmented::Tcp6, 1000)),
+            (&whole, segments(Segmented::Udp, 1000)),
+            (&whole, VnetHeader { checksum: None, ..segments(Segmented::Tcp4, 1000) }),
+            (&udp, VnetHeader { checksum: Some((84, 16)), ..segments(Segmented::Tcp4, 100) }),
+            (&udp, checksum(34 + 1100, 6)),
+        ] {
+            assert!(bench.packet(frame, header).is_none(), "{header:?}");
+        }
+        // Inside of a tunnel, at 50 bytes: completed at once, and the outside left alone.
+        let packet = bench.packet(&udp, checksum(50, 6)).unwrap();
+        let expected = Sum::default().with(&udp[50..]).checksum();
+        let mut done = udp.clone();
+        done[56..58].copy_from_slice(&expected.to_be_bytes());
+        assert_eq!((bytes(&packet), packet.has_offload()), (done, false));
+        // SCTP: the check value of CRC32c (RFC 3720, B.4) behind a header of our own.
+        let mut sctp = Packet::new(
+            engine::packet::build::ip("10.0.0.1"),
+            engine::packet::build::ip("10.0.0.2"),
+            132,
+            vec![5; 700],
+        )
+        .frame(mac(1), mac(2));
+        let packet = bench.packet(&sctp, checksum(34, 8)).unwrap();
+        sctp[42..46].fill(0);
+        let crc = crc32c::crc32c(&sctp[34..]);
+        sctp[42..46].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!((bytes(&packet), crc32c::crc32c(b"123456789")), (sctp, 0xe306_9283));
+    }
+
+    fn unmarked(bench: &Bench) {
+        let see = |frame: &[u8]| {
+            let mut packet = Mbuf::from_bytes(&bench.pool, frame).unwrap();
+            complete_unmarked(&mut packet);
+            packet.offload()
+        };
+        let whole = tcp(&[1; 300]);
+        assert_eq!((see(&whole), see(&partial(whole.clone()))), (None, Some(Offload::Checksum)));
+        assert_eq!((see(&[]), see(&whole[..40])), (None, None));
+    }
+}
