@@ -46,6 +46,12 @@ pub enum Kind {
     AfXdp,
     /// A tap device of DPDK's.
     Tap,
+    /// A vhost-user socket for a virtual machine, which the switch listens at or
+    /// connects to.
+    Vhost {
+        /// Whether the machine listens.
+        client: bool,
+    },
 }
 
 impl Kind {
@@ -56,6 +62,7 @@ impl Kind {
             Kind::AfPacket => "af_packet",
             Kind::AfXdp => "af_xdp",
             Kind::Tap => "tap",
+            Kind::Vhost { .. } => "vhost-user",
         }
     }
 }
@@ -67,9 +74,11 @@ pub struct Instance {
     pub name: String,
     /// Its number: the last byte of its MAC and of its addresses.
     pub number: u8,
-    kind: Kind,
+    /// How it is plugged in.
+    pub kind: Kind,
     netns: String,
     host: String,
+    folder: PathBuf,
 }
 
 impl Instance {
@@ -103,7 +112,16 @@ impl Instance {
             }
             Kind::AfXdp => format!("net_af_xdp{number},iface={host}"),
             Kind::Tap => format!("net_tap{number},iface={host}"),
+            Kind::Vhost { client } => {
+                let socket = self.socket().display().to_string();
+                format!("net_vhost{number},iface={socket},queues=2,client={}", u8::from(client))
+            }
         }
+    }
+
+    /// The socket of its vhost-user port.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join(format!("{}.vhost", self.number))
     }
 
     /// The other end of its link, outside of its namespace.
@@ -156,27 +174,19 @@ impl Instance {
     /// those that the receiver had already, as its D-SACK says (RFC 2883), which
     /// were late on a busy machine.
     pub fn lost_segments(&self) -> i64 {
-        self.counter("snmp", "Tcp: ", "RetransSegs") - self.counter("netstat", "TcpExt: ", "TCPDSACKRecv")
+        self.tcp_counter("snmp", "Tcp: ", "RetransSegs")
+            - self.tcp_counter("netstat", "TcpExt: ", "TCPDSACKRecv")
     }
 
     /// TCP segments, UDP datagrams and ICMP messages that its stack has dropped
     /// because their checksum was wrong.
     pub fn checksum_errors(&self) -> i64 {
-        let of = |family: &str| self.counter("snmp", &format!("{family}: "), "InCsumErrors");
-        let text = run(&format!("ip netns exec {} cat /proc/net/snmp6", self.netns));
-        let v6 = text
-            .lines()
-            .filter_map(|l| l.strip_prefix("Udp6InCsumErrors").or(l.strip_prefix("Icmp6InCsumErrors")));
-        ["Tcp", "Udp", "Icmp"].map(of).iter().sum::<i64>()
-            + v6.filter_map(|n| n.trim().parse::<i64>().ok()).sum::<i64>()
+        let read = |file: &str| run(&format!("ip netns exec {} cat /proc/net/{file}", self.netns));
+        checksum_errors(&read("snmp"), &read("snmp6"))
     }
 
-    fn counter(&self, file: &str, family: &str, counter: &str) -> i64 {
-        let text = run(&format!("ip netns exec {} cat /proc/net/{file}", self.netns));
-        let mut lines = text.lines().filter_map(|l| l.strip_prefix(family)).map(str::split_whitespace);
-        let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
-        let found = names.zip(values).find(|(name, _)| *name == counter);
-        found.and_then(|(_, value)| value.parse().ok()).expect("a counter of the kernel's")
+    fn tcp_counter(&self, file: &str, family: &str, name: &str) -> i64 {
+        counter(&run(&format!("ip netns exec {} cat /proc/net/{file}", self.netns)), family, name)
     }
 
     /// Lets its stack ask for its neighbours anew: after a question that nobody
@@ -194,6 +204,24 @@ impl Instance {
     pub fn large_ping(&self, address: &str, bytes: u16) -> bool {
         try_run(&format!("ip netns exec {} ping -n -c 1 -W 1 -s {bytes} {address}", self.netns))
     }
+}
+
+/// A counter of a file such as /proc/net/snmp: a line of names, and one of values.
+fn counter(text: &str, family: &str, name: &str) -> i64 {
+    let mut lines = text.lines().filter_map(|l| l.strip_prefix(family)).map(str::split_whitespace);
+    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+    let found = names.zip(values).find(|(found, _)| *found == name);
+    found.and_then(|(_, value)| value.parse().ok()).expect("a counter of the kernel's")
+}
+
+/// What a stack has dropped because of a wrong checksum, by its /proc/net/snmp and snmp6.
+pub(crate) fn checksum_errors(snmp: &str, snmp6: &str) -> i64 {
+    let v4 = ["Tcp: ", "Udp: ", "Icmp: "].map(|family| counter(snmp, family, "InCsumErrors"));
+    let v6 = snmp6
+        .lines()
+        .filter(|line| line.split_whitespace().next().is_some_and(|n| n.ends_with("InCsumErrors")));
+    let v6 = v6.filter_map(|line| line.split_whitespace().nth(1)?.parse::<i64>().ok());
+    v4.into_iter().chain(v6).sum()
 }
 
 /// A child process that ends with its owner.
@@ -282,7 +310,8 @@ impl Lab {
         let mut lab = Lab { instances: Vec::new(), folder, daemon: None, _alone: alone };
         for (number, (name, kind)) in (1u8..).zip(instances) {
             let (netns, host) = (format!("sg{id}-{name}"), format!("sg{id}{number:x}"));
-            lab.instances.push(Instance { name: name.to_string(), number, kind: *kind, netns, host });
+            let (name, folder) = (name.to_string(), lab.folder.clone());
+            lab.instances.push(Instance { name, number, kind: *kind, netns, host, folder });
             lab.instances[usize::from(number) - 1].plug_in();
         }
         lab
@@ -296,6 +325,11 @@ impl Lab {
     /// All instances.
     pub fn instances(&self) -> &[Instance] {
         &self.instances
+    }
+
+    /// Where the files of this laboratory are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The daemon's socket.
@@ -417,6 +451,9 @@ impl Instance {
     /// Makes the namespace and its link to the switch.
     pub fn plug_in(&self) {
         let Instance { netns, host, .. } = self;
+        if matches!(self.kind, Kind::Vhost { .. }) {
+            return;
+        }
         run(&format!("ip netns add {netns}"));
         run(&format!("ip -n {netns} link set lo up"));
         if self.kind == Kind::Tap {
@@ -459,6 +496,9 @@ impl Instance {
 
     /// Takes its namespace and its link down.
     pub fn unplug(&self) {
+        if matches!(self.kind, Kind::Vhost { .. }) {
+            return;
+        }
         try_run(&format!("ip link del {}", self.host));
         try_run(&format!("ip netns del {}", self.netns));
     }

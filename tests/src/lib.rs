@@ -6,10 +6,12 @@
 
 pub mod bench;
 mod command;
+mod guest;
 mod lab;
 pub mod policy;
 pub mod product;
 pub mod specification;
 
 pub use command::run;
+pub use guest::{Guest, Hardware};
 pub use lab::{Conversation, Instance, Kind, Lab, Options, Server, binary, stop_on_signals};

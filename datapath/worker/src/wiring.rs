@@ -38,8 +38,11 @@ pub(crate) fn deal(
 ) -> Result<Vec<Part>, PlugError> {
     let info = device.info()?;
     let (workers, all) = (config.cores.len(), config.cores.len() as u16);
+    // Where the other end chooses among the queues, all are polled; where we do,
+    // no more than one by each worker.
+    let most = if info.driver == "net_vhost" { u16::MAX } else { all };
     let port_config = PortConfig {
-        rx_queues: info.max_rx_queues.clamp(1, all),
+        rx_queues: info.max_rx_queues.clamp(1, most),
         tx_queues: info.max_tx_queues.clamp(1, all),
         rx_descriptors: config.rx_descriptors,
         tx_descriptors: config.tx_descriptors,

@@ -43,6 +43,7 @@ impl Way {
             Way::Switch(Kind::AfXdp) => "sgswitch, af_xdp",
             Way::Switch(Kind::AfPacket) => "sgswitch, af_packet",
             Way::Switch(Kind::Tap) => "sgswitch, tap",
+            Way::Switch(Kind::Vhost { .. }) => "sgswitch, vhost-user",
         }
     }
 }
