@@ -1,22 +1,32 @@
-//! Virtual machines under QEMU, plugged in by vhost-user.
+//! Virtual machines under QEMU: plugged into the switch by vhost-user, or running it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::lab::{Instance, Kind, Lab, binary};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::lab::{Instance, Kind, Lab, binary, checksum_errors};
 
 /// How long a machine may take to boot, or to answer: it is emulated, beside others.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A running machine. Dropped, it is switched off.
+/// A machine that boots an initramfs, and runs what its console is told. Dropped, it
+/// is switched off, like one whose power is pulled.
+pub struct Machine {
+    name: String,
+    process: Child,
+    console: Mutex<BufReader<UnixStream>>,
+}
+
+/// A machine that is plugged into the switch.
 pub struct Guest {
     instance: Instance,
-    machine: Child,
-    console: Mutex<BufReader<UnixStream>>,
+    machine: Machine,
 }
 
 /// What a machine has beside its one CPU and link.
@@ -45,39 +55,26 @@ fn image(name: &str) -> PathBuf {
     path
 }
 
-impl Guest {
-    /// Boots the machine of an instance whose port is of [`Kind::Vhost`].
+impl Machine {
+    /// Boots a machine with these arguments of QEMU's; its files are in the folder.
     ///
     /// # Panics
     /// If it does not come up.
-    pub fn boot(lab: &Lab, name: &str, hardware: Hardware) -> Guest {
-        let instance = lab.instance(name).clone();
-        let Hardware { cpus, mtu, card } = hardware;
-        let Kind::Vhost { client } = instance.kind else { panic!("{name} has no vhost-user port") };
-        let (socket, console) = (instance.socket(), lab.folder().join(format!("{name}.console")));
+    pub fn boot(folder: &Path, name: &str, initrd: &str, append: &str, arguments: &[String]) -> Machine {
+        let console = folder.join(format!("{name}.console"));
         drop(std::fs::remove_file(&console));
-        // The one that does not listen knocks until the other does.
-        let side = if client { "server=on,wait=off" } else { "reconnect=1" };
         let mut command = Command::new("qemu-system-x86_64");
         command.args(["-accel", "tcg", "-cpu", "max", "-nodefaults", "-display", "none", "-no-reboot"]);
-        command.args(["-m", "256", "-object", "memory-backend-memfd,id=memory,size=256M,share=on"]);
-        command.args(["-numa", "node,memdev=memory", "-smp", &cpus.to_string()]);
-        command.arg("-kernel").arg(image("vmlinuz")).arg("-initrd").arg(image("initrd"));
-        command.args(["-append", "console=ttyS0 quiet panic=-1"]);
-        command.arg("-serial").arg(format!("file:{}", lab.folder().join(format!("{name}.log")).display()));
+        command.arg("-kernel").arg(image("vmlinuz")).arg("-initrd").arg(image(initrd));
+        command.args(["-append", &format!("console=ttyS0 quiet panic=-1 {append}")]);
+        command.arg("-serial").arg(format!("file:{}", folder.join(format!("{name}.log")).display()));
         command.arg("-chardev");
         command.arg(format!("socket,id=console,path={},server=on,wait=off", console.display()));
-        command.args(["-serial", "chardev:console"]);
-        command.arg("-chardev").arg(format!("socket,id=link,path={},{side}", socket.display()));
-        command.arg("-netdev").arg(format!("vhost-user,id=net,chardev=link,queues={cpus}"));
-        let (mac, mq) = (instance.mac(), if cpus > 1 { "on" } else { "off" });
-        // No MSI-X: without KVM, QEMU 7.2 crashes when a vhost device has some.
-        let device = format!("virtio-net-pci,netdev=net,mac={mac},mq={mq},vectors=0,mrg_rxbuf=on{card}");
-        command.arg("-device").arg(device);
-        let log = lab.folder().join(format!("{name}.qemu"));
+        command.args(["-serial", "chardev:console"]).args(arguments);
+        let log = folder.join(format!("{name}.qemu"));
         let log = std::fs::File::options().create(true).append(true).open(log).expect("a log");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
-        let machine = command.spawn().expect("qemu-system-x86_64 can be run");
+        let process = command.spawn().expect("qemu-system-x86_64 can be run");
 
         let deadline = Instant::now() + PATIENCE;
         let stream = loop {
@@ -88,47 +85,35 @@ impl Guest {
             std::thread::sleep(Duration::from_millis(20));
         };
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let guest = Guest { instance, machine, console: Mutex::new(BufReader::new(stream)) };
+        let machine =
+            Machine { name: name.to_string(), process, console: Mutex::new(BufReader::new(stream)) };
         let mut line = String::new();
-        let mut console = guest.console.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = console.read_line(&mut line);
-        drop(console);
-        assert_eq!(line.trim(), "ready", "{name} has not booted: {read:?}, {}", guest.read_log(lab));
-        let (v4, v6) = (guest.instance.v4(), guest.instance.v6());
-        for words in [
-            format!("ip addr add {v4}/24 dev eth0"),
-            format!("ip link set eth0 mtu {mtu} up"),
-            format!("ip addr add {v6}/64 dev eth0"),
-        ] {
-            let (status, text) = guest.run(&words);
-            assert_eq!(status, 0, "{name}: {words}: {text}");
-        }
-        guest
+        let read = machine.lock().read_line(&mut line);
+        let said = || {
+            let of = |end| std::fs::read_to_string(folder.join(format!("{name}.{end}")));
+            ["qemu", "log"].map(of).map(Result::unwrap_or_default).concat()
+        };
+        assert_eq!(line.trim(), "ready", "{name} has not booted: {read:?}, {}", said());
+        machine
     }
 
-    fn read_log(&self, lab: &Lab) -> String {
-        let of =
-            |end: &str| std::fs::read_to_string(lab.folder().join(format!("{}.{end}", self.instance.name)));
-        [of("qemu"), of("log")].map(Result::unwrap_or_default).concat()
+    fn lock(&self) -> MutexGuard<'_, BufReader<UnixStream>> {
+        self.console.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its addresses and its port.
-    pub fn instance(&self) -> &Instance {
-        &self.instance
-    }
-
-    /// Runs a line of shell in it. Returns its exit status and what it printed.
+    /// Runs a line of shell. Returns its exit status and what it printed.
     ///
     /// # Panics
     /// If the machine does not answer.
     pub fn run(&self, line: &str) -> (i32, String) {
-        let mut console = self.console.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut console = self.lock();
         writeln!(console.get_mut(), "{line}").expect("the console takes it");
         let mut text = String::new();
         loop {
-            let mut answer = String::new();
-            let read = console.read_line(&mut answer);
-            assert!(read.is_ok_and(|n| n > 0), "{} does not answer '{line}'", self.instance.name);
+            let mut answer = Vec::new();
+            let read = console.read_until(b'\n', &mut answer);
+            assert!(read.is_ok_and(|n| n > 0), "{} does not answer '{line}'", self.name);
+            let answer = String::from_utf8_lossy(&answer);
             match answer.strip_prefix("status ") {
                 Some(status) => return (status.trim().parse().expect("a status"), text),
                 None => text += &answer,
@@ -136,9 +121,76 @@ impl Guest {
         }
     }
 
+    /// Runs a line that is to succeed, and returns what it printed.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn must(&self, line: &str) -> String {
+        let (status, text) = self.run(line);
+        assert_eq!(status, 0, "{}: {line}: {text}", self.name);
+        text
+    }
+
+    /// Stops its processors, or lets them go on.
+    pub fn freeze(&self, frozen: bool) {
+        let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
+        kill(Pid::from_raw(self.process.id() as i32), signal).expect("it is ours");
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+impl Guest {
+    /// Boots the machine of an instance whose port is of [`Kind::Vhost`].
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub fn boot(lab: &Lab, name: &str, hardware: Hardware) -> Guest {
+        let instance = lab.instance(name).clone();
+        let Hardware { cpus, mtu, card } = hardware;
+        let Kind::Vhost { client } = instance.kind else { panic!("{name} has no vhost-user port") };
+        // The one that does not listen knocks until the other does.
+        let side = if client { "server=on,wait=off" } else { "reconnect=1" };
+        let (socket, mac) = (instance.socket(), instance.mac());
+        let mq = if cpus > 1 { "on" } else { "off" };
+        // No MSI-X: without KVM, QEMU 7.2 crashes when a vhost device has some.
+        let device = format!("virtio-net-pci,netdev=net,mac={mac},mq={mq},vectors=0,mrg_rxbuf=on{card}");
+        let arguments = [
+            ["-m", "256"].map(String::from),
+            ["-object", "memory-backend-memfd,id=memory,size=256M,share=on"].map(String::from),
+            ["-numa", "node,memdev=memory"].map(String::from),
+            ["-smp".to_string(), cpus.to_string()],
+            ["-chardev".to_string(), format!("socket,id=link,path={},{side}", socket.display())],
+            ["-netdev".to_string(), format!("vhost-user,id=net,chardev=link,queues={cpus}")],
+            ["-device".to_string(), device],
+        ];
+        let machine = Machine::boot(lab.folder(), name, "initrd", "", &arguments.concat());
+        let guest = Guest { instance, machine };
+        let (v4, v6) = (guest.instance.v4(), guest.instance.v6());
+        guest.machine.must(&format!("ip addr add {v4}/24 dev eth0"));
+        guest.machine.must(&format!("ip link set eth0 mtu {mtu} up"));
+        guest.machine.must(&format!("ip addr add {v6}/64 dev eth0"));
+        guest
+    }
+
+    /// Its addresses and its port.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// What it runs on.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
     /// Runs a probe in it to its end; whether it found what it looked for.
     pub fn probe(&self, arguments: &[&str]) -> bool {
-        let (status, text) = self.run(&format!("probe {}", arguments.join(" ")));
+        let (status, text) = self.machine.run(&format!("probe {}", arguments.join(" ")));
         if status != 0 {
             println!("in {}: {}", self.instance.name, text.trim());
         }
@@ -152,28 +204,18 @@ impl Guest {
     pub fn serve(&self, arguments: &[&str]) {
         let words = arguments.join(" ");
         let wait = "for i in $(seq 100); do grep -q ready /tmp/said && break; usleep 50000; done";
-        let (status, text) =
-            self.run(&format!("probe {words} > /tmp/said 2>&1 & {wait}; grep -q ready /tmp/said"));
-        assert_eq!(status, 0, "probe {words} in {}: {text}", self.instance.name);
+        self.machine.must(&format!("probe {words} > /tmp/said 2>&1 & {wait}; grep -q ready /tmp/said"));
     }
 
     /// Whether a ping with so many bytes of data is answered.
     pub fn ping(&self, address: &str, bytes: u16) -> bool {
-        self.run(&format!("ping -c 1 -W 2 -s {bytes} {address}")).0 == 0
+        self.machine.run(&format!("ping -c 1 -W 2 -s {bytes} {address}")).0 == 0
     }
 
     /// TCP segments, UDP datagrams and ICMP messages that it has dropped because
     /// their checksum was wrong.
     pub fn checksum_errors(&self) -> i64 {
-        let read = |file: &str| self.run(&format!("cat /proc/net/{file}")).1;
-        crate::lab::checksum_errors(&read("snmp"), &read("snmp6"))
-    }
-}
-
-impl Drop for Guest {
-    /// Like a machine whose power is pulled.
-    fn drop(&mut self) {
-        drop(self.machine.kill());
-        drop(self.machine.wait());
+        let read = |file: &str| self.machine.must(&format!("cat /proc/net/{file}"));
+        checksum_errors(&read("snmp"), &read("snmp6"))
     }
 }

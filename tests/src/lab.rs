@@ -475,8 +475,8 @@ impl Instance {
         run(&format!("ip -n {} link set eth0 mtu {mtu}", self.netns));
     }
 
-    /// Moves the tap device that the switch has made into its namespace.
-    fn move_tap(&self) {
+    /// Moves the tap device that the switch, or a machine, has made into its namespace.
+    pub fn move_tap(&self) {
         let Instance { netns, host, .. } = self;
         run(&format!("ip link set {host} netns {netns} name eth0"));
         self.configure();

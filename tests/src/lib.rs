@@ -13,5 +13,5 @@ pub mod product;
 pub mod specification;
 
 pub use command::run;
-pub use guest::{Guest, Hardware};
+pub use guest::{Guest, Hardware, Machine};
 pub use lab::{Conversation, Instance, Kind, Lab, Options, Server, binary, stop_on_signals};

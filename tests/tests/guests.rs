@@ -82,12 +82,22 @@ fn guests_talk_under_groups_and_survive_each_other_and_the_switch() {
     serve(&beta);
     check(&lab, &alpha, beta.instance());
 
+    // One that reads nothing: its port drops, and nobody else waits.
+    let full = lab.dropped("transmit_full");
+    beta.machine().freeze(true);
+    let flood = ["udp-flood", &beta.instance().v4(), OPEN, "20000"];
+    assert!(gamma.probe(&flood) && talk.lives());
+    check(&lab, &alpha, &gamma);
+    assert!(lab.dropped("transmit_full") > full + 10_000);
+    beta.machine().freeze(false);
+    assert!((0..10).any(|_| alpha.ping(&beta.instance().v4(), 56)));
+    check(&lab, &alpha, beta.instance());
+
     // The switch is started anew: both sides of a socket find each other again.
     drop(talk);
     lab.stop();
     lab.start(&Options::default());
-    let (status, text) = alpha.run("ip link set eth0 mtu 9001");
-    assert_eq!(status, 0, "{text}");
+    alpha.machine().must("ip link set eth0 mtu 9001");
     let back = (0..30).any(|_| alpha.ping(&beta.instance().v4(), 56));
     assert!(back, "{}", lab.read_log());
     check(&lab, &alpha, beta.instance());

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
+use crossterm::terminal;
 use serde_json::Value;
 
 use crate::cli::Output;
@@ -66,6 +67,9 @@ pub fn errors(body: &Value) -> String {
     text
 }
 
+/// Of a terminal that does not say: columns and lines.
+pub const SIZE: (u16, u16) = (80, 24);
+
 /// A table with these columns, or a word that there is nothing.
 pub fn table(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
@@ -75,6 +79,10 @@ pub fn table(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> S
         .set_content_arrangement(ContentArrangement::Dynamic)
         .enforce_styling()
         .set_header(headers.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
+    // Serial lines are terminals that do not know their size.
+    if table.is_tty() && terminal::size().is_ok_and(|(width, _)| width == 0) {
+        table.set_width(SIZE.0);
+    }
     for row in rows {
         table.add_row(row);
     }

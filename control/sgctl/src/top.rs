@@ -13,7 +13,7 @@ use crate::EXIT_OTHER;
 use crate::cli::Arguments;
 use crate::client::{Ask, Failure, ask};
 use crate::flows::By;
-use crate::output::{cell, items, print};
+use crate::output::{SIZE, cell, items, print};
 
 #[derive(Debug, Args)]
 pub struct Top {
@@ -55,7 +55,7 @@ pub fn run(arguments: &Arguments, top: &Top) -> Result<ExitCode, Failure> {
     let _screen = Screen::enter().map_err(|e| Failure::local(EXIT_OTHER, "TerminalError", e.to_string()))?;
     loop {
         let after = sample(arguments, Some(top))?;
-        let (width, height) = terminal::size().unwrap_or((80, 24));
+        let (width, height) = terminal::size().ok().filter(|(width, _)| *width > 0).unwrap_or(SIZE);
         let shown = lines(&before, &after, width.into(), usize::from(height).saturating_sub(1));
         draw(&shown);
         before = after;

@@ -33,6 +33,7 @@ fn run(words: &[&str]) -> Result<()> {
         ["tcp", host, port] => ask_tcp(address(host, port)?),
         ["udp", host, port] => ask_udp(address(host, port)?, 0),
         ["udp", host, port, from] => ask_udp(address(host, port)?, number(from)?),
+        ["udp-flood", host, port, count] => flood_udp(address(host, port)?, number(count)?),
         ["talk", "tcp", host, port] => talk_tcp(address(host, port)?),
         ["talk", "udp", host, port] => talk_udp(address(host, port)?),
         ["transfer-server", port] => transfer_server(number(port)?),
@@ -131,6 +132,15 @@ fn ask_udp(to: SocketAddr, from: u16) -> Result<()> {
 }
 
 /// Says what becomes of each line's question.
+/// Sends datagrams that nobody is to answer.
+fn flood_udp(to: SocketAddr, count: u32) -> Result<()> {
+    let socket = udp_socket(to, 0)?;
+    for _ in 0..count {
+        socket.send(&[0; 100])?;
+    }
+    Ok(())
+}
+
 fn talk(mut ask: impl FnMut() -> Result<()>) -> Result<()> {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "open")?;

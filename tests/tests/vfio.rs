@@ -1,0 +1,126 @@
+//! Network cards by VFIO, in a machine with an emulated IOMMU: the packaged switch
+//! takes two kinds of them, and judges what passes between namespaces outside of
+//! that machine.
+
+use system_tests::policy::{all, document, from_group, group, ping_from};
+use system_tests::{Kind, Lab, Machine};
+
+const OPEN: &str = "8080";
+const SHUT: &str = "8081";
+
+/// Vendor and device: an Intel 82574L, and a virtio network card.
+const E1000E: &str = "8086:10d3";
+const VIRTIO: &str = "1af4:1041";
+
+/// The lines of `sgswitch-vfio status`, word by word.
+fn status(machine: &Machine) -> Vec<Vec<String>> {
+    let text = machine.must("sgswitch-vfio status");
+    text.lines().skip(1).map(|line| line.split_whitespace().map(String::from).collect()).collect()
+}
+
+fn find(machine: &Machine, id: &str) -> Vec<String> {
+    let all = status(machine);
+    all.iter().find(|words| words[1] == id).unwrap_or_else(|| panic!("{id} in {all:?}")).clone()
+}
+
+fn nics(lab: &Lab) -> Vec<String> {
+    let net = |name: &str| {
+        let host = lab.instance(name).host().to_string();
+        ["-netdev".to_string(), format!("tap,id={name},ifname={host},script=no,downscript=no")]
+    };
+    let device = |text: &str| ["-device".to_string(), text.to_string()];
+    [
+        ["-M", "q35"].map(String::from),
+        ["-m", "1024"].map(String::from),
+        ["-smp", "2"].map(String::from),
+        device("intel-iommu,intremap=off"),
+        net("alpha"),
+        device("e1000e,netdev=alpha,mac=02:00:00:00:01:01"),
+        net("beta"),
+        device("virtio-net-pci,netdev=beta,mac=02:00:00:00:01:02,disable-legacy=on,iommu_platform=on"),
+    ]
+    .concat()
+}
+
+#[test]
+fn cards_are_bound_judged_and_given_back() {
+    let lab = Lab::of(&[("alpha", Kind::Tap), ("beta", Kind::Tap)]);
+    let machine = Machine::boot(lab.folder(), "appliance", "initrd-switch", "intel_iommu=on", &nics(&lab));
+    machine.must("echo 1 > /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts");
+
+    // What carries the default route is refused, and what is no network card.
+    let (virtio, e1000e) = (find(&machine, VIRTIO), find(&machine, E1000E));
+    let (address, interface) = (&virtio[0], &virtio[4]);
+    assert_eq!(virtio[2], "virtio-pci", "{virtio:?}");
+    machine.must(&format!("ip addr add 192.0.2.1/24 dev {interface}; ip link set {interface} up"));
+    machine.must("ip route add default via 192.0.2.2");
+    let (code, text) = machine.run(&format!("sgswitch-vfio bind {} {address}", e1000e[0]));
+    assert!(code == 1 && text.contains("carries the machine's default route"), "{text}");
+    assert!(machine.must("sgswitch-vfio status").contains("(default route)"));
+    assert_eq!(find(&machine, E1000E), e1000e, "nothing has changed");
+    for (words, said) in [
+        ("bind 0000:00:00.0", "is no network device"),
+        ("bind 0000:77:00.0", "there is no PCI device"),
+        ("bind eth0", "is no PCI address"),
+    ] {
+        let (code, text) = machine.run(&format!("sgswitch-vfio {words}"));
+        assert!(code == 1 && text.contains(said), "{words}: {text}");
+    }
+    let (code, text) = machine.run(&format!("sgswitch-vfio unbind {address}"));
+    assert!(code == 1 && text.contains("is not bound to vfio-pci"), "{text}");
+
+    let text = machine.must(&format!("sgswitch-vfio bind --force {} {address}", e1000e[0]));
+    assert_eq!(text.matches("-> vfio-pci, IOMMU group").count(), 2, "{text}");
+    let bound = [find(&machine, VIRTIO), find(&machine, E1000E)];
+    assert!(bound.iter().all(|words| words[2] == "vfio-pci"), "{bound:?}");
+    assert_ne!(bound[0][3], bound[1][3], "each has an IOMMU group of its own");
+
+    // The packaged switch over both.
+    machine.must("echo 200 > /proc/sys/vm/nr_hugepages; mkdir -p /run/sgswitch /var/lib/sgswitch");
+    let ports = format!("--port alpha={} --port beta={address}", e1000e[0]);
+    let daemon = "sgswitchd --idle sleep --cores 1 --connections 10000 --mbufs 8191";
+    machine
+        .must(&format!("{daemon} {ports} -- -l 0 --in-memory > /tmp/daemon.log 2>&1 & echo $! > /tmp/pid"));
+    let up = machine.run("for i in $(seq 100); do sgctl show status > /dev/null 2>&1 && break; usleep 100000; done; sgctl -o json port show");
+    let (_, log) = machine.run("cat /tmp/daemon.log");
+    assert!(up.1.contains("net_e1000_em") && up.1.contains("net_virtio"), "{}\n{log}", up.1);
+
+    for instance in lab.instances() {
+        instance.move_tap();
+    }
+    let mut open = vec![from_group("tcp", 8080, 8080, "sg-all"), from_group("udp", 8080, 8080, "sg-all")];
+    open.extend(ping_from("sg-all"));
+    let groups = [group("sg-all", &open, &[all()])];
+    let policy = document(&lab, &groups, &[("alpha", &["sg-all"]), ("beta", &["sg-all"])]);
+    machine.must(&format!("echo '{policy}' > /tmp/policy.json; sgctl push /tmp/policy.json"));
+
+    for (from, to) in [("alpha", "beta"), ("beta", "alpha")] {
+        let (from, to) = (lab.instance(from), lab.instance(to));
+        let served = [["transfer-server", OPEN], ["udp-echo", OPEN], ["tcp-echo", SHUT]];
+        let _served: Vec<_> = served.iter().map(|words| to.serve(words)).collect();
+        for host in [to.v4(), to.v6()] {
+            assert!(
+                (0..10).any(|_| from.ping(&host)),
+                "{host}: {}",
+                machine.run("sgctl drops; sgctl port show").1
+            );
+            for direction in ["up", "down"] {
+                let passed = from.probe(&["transfer", direction, &host, OPEN, "2000000"]);
+                assert!(passed, "{direction} to {host}: {}", machine.run("sgctl drops").1);
+            }
+            assert!(from.probe(&["udp", &host, OPEN]), "UDP to {host}");
+            assert!(!from.probe(&["tcp", &host, SHUT]), "TCP {SHUT} of {host}");
+            assert!(!from.probe(&["udp", &host, SHUT]), "UDP {SHUT} of {host}");
+        }
+        assert_eq!((from.checksum_errors(), to.checksum_errors()), (0, 0));
+    }
+    assert!(machine.must("sgctl drops").contains("inbound_denied"));
+
+    // The kernel has them back.
+    machine.must(
+        "kill $(cat /tmp/pid); for i in $(seq 50); do kill -0 $(cat /tmp/pid) || break; usleep 100000; done",
+    );
+    let text = machine.must(&format!("sgswitch-vfio unbind {address}"));
+    assert!(text.contains("vfio-pci -> virtio-pci"), "{text}");
+    assert_eq!(find(&machine, VIRTIO)[2], "virtio-pci");
+}
