@@ -83,6 +83,7 @@ fn guests_talk_under_groups_and_survive_each_other_and_the_switch() {
     check(&lab, &alpha, beta.instance());
 
     // One that reads nothing: its port drops, and nobody else waits.
+    assert!(gamma.ping(&beta.instance().v4()));
     let full = lab.dropped("transmit_full");
     beta.machine().freeze(true);
     let flood = ["udp-flood", &beta.instance().v4(), OPEN, "20000"];
