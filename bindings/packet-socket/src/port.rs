@@ -93,7 +93,7 @@ impl Port {
     /// A port of this name over a kernel interface.
     ///
     /// # Errors
-    /// [`Error`]; packet sockets need CAP_NET_RAW, their buffers CAP_NET_ADMIN.
+    /// [`Error`]; packet sockets need CAP_NET_RAW.
     pub fn open(name: &str, interface: &str) -> Result<Port, Error> {
         let missing = || Error::NoInterface(interface.to_string());
         let c_name = CString::new(interface).map_err(|_| missing())?;

@@ -40,8 +40,8 @@ impl Socket {
         socket.set(libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &1)?;
         // A full queue of a device refuses, instead of a queue in between that grows.
         socket.set(libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &1)?;
-        socket.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &RECEIVE_BUFFER)?;
-        socket.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER)?;
+        socket.set_size(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, RECEIVE_BUFFER)?;
+        socket.set_size(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER)?;
         // SAFETY: plain numbers.
         let mut address: libc::sockaddr_ll = unsafe { MaybeUninit::zeroed().assume_init() };
         address.sll_family = libc::AF_PACKET as u16;
@@ -99,6 +99,12 @@ impl Socket {
             libc::setsockopt(self.0.as_raw_fd(), level, option, (&raw const *value).cast::<c_void>(), length)
         };
         checked(code).map(drop)
+    }
+
+    /// Asks for so many bytes, or, without CAP_NET_ADMIN, for as many of them as
+    /// anyone may have (`net.core.rmem_max`, `wmem_max`).
+    fn set_size(&self, forced: c_int, plain: c_int, bytes: c_int) -> io::Result<()> {
+        self.set(libc::SOL_SOCKET, forced, &bytes).or_else(|_| self.set(libc::SOL_SOCKET, plain, &bytes))
     }
 
     fn get<T>(&self, option: c_int, value: &mut T) -> io::Result<()> {

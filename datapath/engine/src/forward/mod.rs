@@ -4,11 +4,13 @@
 mod addresses;
 mod endpoint;
 mod interfaces;
+mod locations;
 mod roles;
 
 pub use addresses::Addresses;
 pub use endpoint::Endpoint;
 pub use interfaces::Interfaces;
+pub use locations::Locations;
 pub use roles::{PortRole, PortRoles};
 
 use std::sync::Arc;

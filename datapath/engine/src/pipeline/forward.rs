@@ -3,9 +3,10 @@
 use super::{Link, Outcome, Passed, Refused, Turn, Work};
 use crate::addr::MacAddr;
 use crate::conntrack::Entry;
-use crate::forward::{Delivery, Interface, VlanEdit};
+use crate::forward::{Delivery, Interface, Locations, VlanEdit};
 use crate::ids::{InterfaceId, PortIndex, VlanId, VpcIndex};
 use crate::snapshot::Snapshot;
+use crate::time::Tick;
 use crate::verdict::DropReason;
 
 /// Where a packet goes.
@@ -75,6 +76,11 @@ impl<'a> Turn<'_, 'a> {
         self.receiver(work).ok().filter(|r| !r.id().is_some())
     }
 
+    /// Whether a VPC has uplinks to choose from.
+    pub(super) fn has_several_uplinks(&self, vpc: VpcIndex) -> bool {
+        self.snapshot.vpc(vpc).is_some_and(|vpc| vpc.uplinks.len() > 1)
+    }
+
     /// What becomes of a packet by its verdict.
     #[inline]
     pub(super) fn settle(&mut self, link: &Link<'_>, verdict: Result<Passed<'a>, Refused>) {
@@ -92,7 +98,16 @@ impl<'a> Turn<'_, 'a> {
                 self.engine.counters.delivered(interface.id, link.bytes);
                 Some(Outcome::Send(deliver(link.tagged, interface.id, port)))
             }
-            Receiver::Uplinks => self.out.flood(uplink_deliveries(self.snapshot, link)),
+            Receiver::Uplinks => match known_uplink(
+                self.snapshot,
+                &self.engine.locations,
+                self.now,
+                link.vpc,
+                link.destination,
+            ) {
+                Some(delivery) => Some(Outcome::Send(delivery)),
+                None => self.out.flood(uplink_deliveries(self.snapshot, link)),
+            },
         };
         match outcome {
             Some(outcome) => {
@@ -128,10 +143,24 @@ fn by_uplink(&(port, tag): &(PortIndex, Option<VlanId>)) -> Delivery {
     Delivery { port, vlan: tag.map_or(VlanEdit::Keep, VlanEdit::Push), receiver: InterfaceId::NONE }
 }
 
-/// The way to a MAC that no interface plugged in here has, where the VPC has one
-/// uplink.
-pub(super) fn sole_uplink(snapshot: &Snapshot, vpc: VpcIndex, destination: MacAddr) -> Option<Delivery> {
-    let [uplink] = &snapshot.vpc(vpc)?.uplinks[..] else { return None };
+/// The uplink to a MAC that no interface plugged in here has: the VPC's one, or
+/// that by which the MAC was seen last.
+#[inline]
+pub(super) fn known_uplink(
+    snapshot: &Snapshot,
+    locations: &Locations,
+    now: Tick,
+    vpc: VpcIndex,
+    destination: MacAddr,
+) -> Option<Delivery> {
+    let uplinks = &snapshot.vpc(vpc)?.uplinks;
+    let uplink = match &uplinks[..] {
+        [uplink] => uplink,
+        _ => {
+            let port = locations.find(vpc, destination, now)?;
+            uplinks.iter().find(|uplink| uplink.0 == port)?
+        }
+    };
     let is_here = snapshot.interfaces.by_mac(vpc, destination).is_some_and(|i| i.port.is_some());
     (!is_here).then(|| by_uplink(uplink))
 }

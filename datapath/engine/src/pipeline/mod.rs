@@ -39,7 +39,7 @@ use arrayvec::ArrayVec;
 use crate::addr::{Addr, MacAddr};
 use crate::conntrack::{Entry, Table, TableConfig};
 use crate::flow::{FlowHash, FlowHasher, FlowKey, Side};
-use crate::forward::Interface;
+use crate::forward::{Interface, Locations};
 use crate::fragment::{FragmentOf, Fragments, WaitingSlot};
 use crate::ids::{InterfaceId, PortIndex, VpcIndex, WorkerIndex};
 use crate::packet::{Frame, Ip, Transport};
@@ -207,6 +207,8 @@ pub struct Pipeline {
     table: Table,
     fragments: Fragments,
     budget: Budget,
+    /// MACs beyond the uplinks, where a VPC has several.
+    locations: Locations,
     counters: Arc<Counters>,
     /// In which tick how many groups of the table were looked at.
     swept: (Tick, usize),
@@ -234,6 +236,7 @@ impl Pipeline {
             general_only: false,
             fragments: Fragments::new(config.interface_slots),
             budget: Budget::new(config.interface_slots),
+            locations: Locations::new(u128::from(config.seed[1]) << 64 | u128::from(config.seed[3])),
             counters: config.counters,
         }
     }

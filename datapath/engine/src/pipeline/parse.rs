@@ -71,6 +71,9 @@ impl<'a> Turn<'_, 'a> {
             source: packet.source,
             destination: packet.destination,
         };
+        if sender.is_none() && self.has_several_uplinks(vpc) {
+            self.engine.locations.learn(vpc, packet.source, arrival.port, self.now);
+        }
         match packet.body {
             Body::Ip(ip) => Some(Work { link, ip, ..Work::BLANK }),
             Body::Arp(arp) => {

@@ -9,7 +9,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::forward::sole_uplink;
+use super::forward::known_uplink;
 use super::{Arrival, BURST, Link, Outcome, PassClass, Turn, Work};
 use crate::addr::MacAddr;
 use crate::conntrack::Guess;
@@ -61,6 +61,8 @@ pub(super) struct Origin<'a> {
     vpc: VpcIndex,
     /// `None`: it came by an uplink.
     sender: Option<&'a Endpoint>,
+    /// Whether it came by one of several uplinks: which, is to be noted.
+    is_learnt: bool,
 }
 
 impl<'a> Turn<'_, 'a> {
@@ -69,9 +71,13 @@ impl<'a> Turn<'_, 'a> {
         match self.snapshot.port(port) {
             PortRole::Interface(id) => {
                 let vpc = self.snapshot.interfaces.get(*id)?.vpc;
-                Some(Origin { port, vpc, sender: self.snapshot.interfaces.endpoint(*id) })
+                let sender = self.snapshot.interfaces.endpoint(*id);
+                Some(Origin { port, vpc, sender, is_learnt: false })
             }
-            PortRole::Uplink(uplink) => Some(Origin { port, vpc: uplink.untagged?, sender: None }),
+            PortRole::Uplink(uplink) => {
+                let vpc = uplink.untagged?;
+                Some(Origin { port, vpc, sender: None, is_learnt: self.has_several_uplinks(vpc) })
+            }
             PortRole::Unbound => None,
         }
     }
@@ -85,7 +91,7 @@ impl<'a> Turn<'_, 'a> {
         origin: Origin<'a>,
         glances: &mut Glances<'a>,
     ) -> bool {
-        let Turn { engine, snapshot, out, .. } = self;
+        let Turn { engine, snapshot, out, now } = self;
         #[cfg(test)]
         if engine.general_only {
             return false;
@@ -96,6 +102,9 @@ impl<'a> Turn<'_, 'a> {
             if plain.source != sender.mac || !(sender.has_first(plain.family, plain.src) || may_send()) {
                 return false;
             }
+        }
+        if origin.is_learnt {
+            engine.locations.learn(origin.vpc, plain.source, origin.port, *now);
         }
         let (src, dst) = ((plain.src, plain.ports.0), (plain.dst, plain.ports.1));
         let (key, side) = FlowKey::of_family(plain.family, origin.vpc, plain.protocol, src, dst);
@@ -173,10 +182,13 @@ impl<'a> Turn<'_, 'a> {
                 }
                 (Delivery { port, vlan: VlanEdit::Keep, receiver: to }, &receiver.timeouts)
             }
-            None => match (glance.sender, sole_uplink(snapshot, glance.key.vpc(), glance.destination)) {
-                (Some(sender), Some(delivery)) if !to.is_some() => (delivery, &sender.timeouts),
-                _ => return NO,
-            },
+            None => {
+                let (vpc, locations) = (glance.key.vpc(), &engine.locations);
+                match (glance.sender, known_uplink(snapshot, locations, *now, vpc, glance.destination)) {
+                    (Some(sender), Some(delivery)) if !to.is_some() => (delivery, &sender.timeouts),
+                    _ => return NO,
+                }
+            }
         };
         if glance.key.protocol() == protocol::TCP {
             // Without ACK it may begin another connection; an error has changed nothing.

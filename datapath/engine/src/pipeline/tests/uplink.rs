@@ -1,10 +1,12 @@
 //! To and from the rest of the network.
 
 use super::world::*;
+use crate::addr::MacAddr;
 use crate::forward::{Delivery, Uplink, VlanEdit};
 use crate::ids::{InterfaceId, PortIndex, VlanId, VpcIndex};
 use crate::packet::build::{Packet, mac};
 use crate::pipeline::Outcome;
+use crate::time::Ticks;
 use crate::verdict::DropReason;
 
 #[test]
@@ -70,4 +72,73 @@ fn a_remote_member_is_reached_by_the_uplink() {
     world.open(A, &[Open::Ports(17, 9, 9)], &[]);
     let from_c = Packet::udp("10.0.0.3:1", "10.0.0.1:9", b"").frame(mac(3), mac(1));
     assert_eq!(world.put(UPLINK, &from_c), to(A));
+}
+
+const OTHER: PortIndex = PortIndex(4);
+
+/// The copies of what is for several places, or the one place.
+fn places(world: &World, outcome: &Outcome) -> Vec<Delivery> {
+    match outcome {
+        Outcome::Flood(places) => world.out.copies(places).to_vec(),
+        Outcome::Send(delivery) => vec![*delivery],
+        other => panic!("{other:?}"),
+    }
+}
+
+fn by(port: PortIndex) -> Delivery {
+    Delivery { port, vlan: VlanEdit::Keep, receiver: InterfaceId::NONE }
+}
+
+#[test]
+fn of_several_uplinks_the_one_where_a_host_was_heard_leads_to_it() {
+    for general_only in [false, true] {
+        let mut world = World::new();
+        world.pipeline.general_only = general_only;
+        world.other_uplink = Some(OTHER);
+        world.open(A, &[Open::Ports(17, 7, 7)], &[Open::All]);
+        let ask = Packet::udp("10.0.0.1:5000", "192.0.2.1:53", b"q");
+        let answer = Packet::udp("192.0.2.1:53", "10.0.0.1:5000", b"a").frame(mac(99), mac(1));
+        // Nobody knows where it is: by all of them, and never back by the one it came by.
+        let first = world.send_out(A, &ask);
+        assert_eq!(places(&world, &first), [by(UPLINK), by(OTHER)]);
+        assert_eq!(world.put(OTHER, &answer), to(A));
+        assert_eq!(world.send_out(A, &ask), Outcome::Send(by(OTHER)));
+        // It moves, and is followed at once.
+        assert_eq!(world.put(UPLINK, &answer), to(A));
+        assert_eq!(world.send_out(A, &ask), Outcome::Send(by(UPLINK)));
+        // What is refused tells where its sender is, too; another host is another.
+        let refused = Packet::udp("192.0.2.1:5", "10.0.0.1:8", b"").frame(mac(98), mac(1));
+        assert_eq!(world.put(OTHER, &refused), Outcome::Drop(DropReason::InboundDenied));
+        let to_98 = world.put(PortIndex(0), &ask.frame(mac(1), mac(98)));
+        assert_eq!(to_98, Outcome::Send(by(OTHER)));
+        assert_eq!(world.send_out(A, &ask), Outcome::Send(by(UPLINK)));
+        // Five minutes of silence, or its uplink gone: by all that there are.
+        world.now = world.now + Ticks::from_secs(301);
+        let later = world.send_out(A, &ask);
+        assert_eq!(places(&world, &later), [by(UPLINK), by(OTHER)]);
+        assert_eq!(world.put(OTHER, &answer), to(A));
+        world.other_uplink = None;
+        assert_eq!(world.send_out(A, &ask), out());
+    }
+}
+
+#[test]
+fn nothing_passes_from_one_uplink_to_another() {
+    let mut world = World::new();
+    world.other_uplink = Some(OTHER);
+    world.open(A, &[Open::All], &[Open::All]);
+    let transit = Packet::udp("192.0.2.1:1", "192.0.2.2:1", b"");
+    // Also where the receiver is known to be at the other.
+    let back = Packet::udp("192.0.2.2:1", "192.0.2.1:1", b"");
+    assert_eq!(world.put(OTHER, &back.frame(mac(98), mac(97))), Outcome::Drop(DropReason::NoDestination));
+    assert_eq!(world.put(UPLINK, &transit.frame(mac(97), mac(98))), Outcome::Drop(DropReason::NoDestination));
+    // A broadcast reaches the interfaces, and no uplink.
+    let shout = Packet::udp("192.0.2.1:1", "255.255.255.255:1", b"").frame(mac(97), MacAddr([0xff; 6]));
+    let heard = world.put(UPLINK, &shout);
+    assert!(places(&world, &heard).iter().all(|place| place.receiver.is_some()));
+    // An interface's own broadcast that comes back by another uplink is not taken in.
+    let own = Packet::udp("10.0.0.1:1", "255.255.255.255:1", b"").frame(mac(1), MacAddr([0xff; 6]));
+    let sent = world.put(PortIndex(0), &own);
+    assert!(places(&world, &sent).contains(&by(OTHER)));
+    assert_eq!(world.put(OTHER, &own), Outcome::Drop(DropReason::SpoofedMac));
 }

@@ -49,6 +49,8 @@ pub struct World {
     pub pipeline: Pipeline,
     pub interfaces: Vec<Interface>,
     pub uplink: Option<Uplink>,
+    /// A second one, which carries the same.
+    pub other_uplink: Option<PortIndex>,
     pub generation: u64,
     pub now: Tick,
     pub out: Outcomes,
@@ -92,6 +94,7 @@ impl World {
             }),
             interfaces: interfaces.collect(),
             uplink: Some(Uplink { untagged: Some(VpcIndex(0)), vlans: vec![] }),
+            other_uplink: None,
             generation: 1,
             now: Tick::from_secs(1),
             out: Outcomes::new(),
@@ -126,8 +129,10 @@ impl World {
         vpc.local.extend(self.interfaces.iter().filter(|i| i.port.is_some()).map(|i| i.id));
         if let Some(uplink) = &self.uplink {
             let tag = uplink.vlans.first().map(|(tag, _)| *tag);
-            vpc.uplinks.push((UPLINK, if uplink.untagged.is_some() { None } else { tag }));
-            ports.set(UPLINK, PortRole::Uplink(uplink.clone()));
+            for port in [Some(UPLINK), self.other_uplink].into_iter().flatten() {
+                vpc.uplinks.push((port, if uplink.untagged.is_some() { None } else { tag }));
+                ports.set(port, PortRole::Uplink(uplink.clone()));
+            }
         }
         Snapshot {
             generation: self.generation,
