@@ -78,7 +78,7 @@ fn guests_talk_under_groups_and_survive_each_other_and_the_switch() {
     let mut talk = gamma.talk("udp", &delta.v4(), 8080).expect("UDP is allowed");
     drop(beta);
     assert!(!alpha.ping(&lab.instance("beta").v4(), 56) && talk.lives());
-    let beta = Guest::boot(&lab, "beta", Hardware { cpus: 2, mtu: 9001, ..Hardware::default() });
+    let beta = Guest::boot(&lab, "beta", Hardware { cpus: 2, mtu: 9001 });
     serve(&beta);
     check(&lab, &alpha, beta.instance());
 

@@ -47,11 +47,6 @@ impl Segmentation {
         (self.layers.end - self.layers.data).div_ceil(self.size).max(1)
     }
 
-    /// Bytes of the longest packet, with its headers.
-    pub fn longest(&self) -> usize {
-        self.layers.data + self.data(0).len()
-    }
-
     /// Which bytes of the frame are the data of packet `index`.
     pub fn data(&self, index: usize) -> Range<usize> {
         let start = (self.layers.data + index * self.size).min(self.layers.end);
