@@ -36,11 +36,13 @@ pub struct Hardware {
     pub cpus: u8,
     /// Of its interface, in bytes.
     pub mtu: u16,
+    /// Whether its card completes checksums and takes super-frames.
+    pub offloads: bool,
 }
 
 impl Default for Hardware {
     fn default() -> Hardware {
-        Hardware { cpus: 1, mtu: 1500 }
+        Hardware { cpus: 1, mtu: 1500, offloads: true }
     }
 }
 
@@ -150,14 +152,23 @@ impl Guest {
     /// If it does not come up.
     pub fn boot(lab: &Lab, name: &str, hardware: Hardware) -> Guest {
         let instance = lab.instance(name).clone();
-        let Hardware { cpus, mtu } = hardware;
+        let Hardware { cpus, mtu, offloads } = hardware;
         let Kind::Vhost { client } = instance.kind else { panic!("{name} has no vhost-user port") };
         // The one that does not listen knocks until the other does.
         let side = if client { "server=on,wait=off" } else { "reconnect=1" };
         let (socket, mac) = (instance.socket(), instance.mac());
         let mq = if cpus > 1 { "on" } else { "off" };
         // No MSI-X: without KVM, QEMU 7.2 crashes when a vhost device has some.
-        let device = format!("virtio-net-pci,netdev=net,mac={mac},mq={mq},vectors=0,mrg_rxbuf=on");
+        let mut device = format!("virtio-net-pci,netdev=net,mac={mac},mq={mq},vectors=0,mrg_rxbuf=on");
+        if !offloads {
+            for feature in ["", "tso4", "tso6", "ecn", "ufo"] {
+                let (guest, host) = match feature {
+                    "" => ("guest_csum".to_string(), "csum".to_string()),
+                    _ => (format!("guest_{feature}"), format!("host_{feature}")),
+                };
+                device += &format!(",{guest}=off,{host}=off");
+            }
+        }
         let arguments = [
             ["-m", "256"].map(String::from),
             ["-object", "memory-backend-memfd,id=memory,size=256M,share=on"].map(String::from),

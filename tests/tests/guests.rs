@@ -11,11 +11,16 @@ const SHUT: &str = "8081";
 /// Little enough for emulated machines.
 const BYTES: &str = "4000000";
 
+/// One for each queue that a guest may have, and one more than it may use.
+fn two_workers() -> Options {
+    Options { cores: "0,1".to_string(), ..Options::default() }
+}
+
 fn lab() -> Lab {
     let guests = [("alpha", Kind::Vhost { client: false }), ("beta", Kind::Vhost { client: true })];
     let others = [("gamma", Kind::PacketSocket), ("delta", Kind::AfPacket)];
     let mut lab = Lab::of(&[&guests[..], &others].concat());
-    lab.start(&Options::default());
+    lab.start(&two_workers());
     let mut open = vec![from_group("tcp", 8080, 8080, "sg-all"), from_group("udp", 8080, 8080, "sg-all")];
     open.extend(ping_from("sg-all"));
     let groups = [group("sg-all", &open, &[all()])];
@@ -78,9 +83,26 @@ fn guests_talk_under_groups_and_survive_each_other_and_the_switch() {
     let mut talk = gamma.talk("udp", &delta.v4(), 8080).expect("UDP is allowed");
     drop(beta);
     assert!(!alpha.ping(&lab.instance("beta").v4(), 56) && talk.lives());
-    let beta = Guest::boot(&lab, "beta", Hardware { cpus: 2, mtu: 9001 });
+    let beta = Guest::boot(&lab, "beta", Hardware { cpus: 2, mtu: 9001, ..Hardware::default() });
     serve(&beta);
     check(&lab, &alpha, beta.instance());
+
+    // One that takes neither: what alpha leaves to others is done for it.
+    drop(beta);
+    let plain = Hardware { offloads: false, ..Hardware::default() };
+    let beta = Guest::boot(&lab, "beta", plain);
+    serve(&beta);
+    let before = lab.metrics();
+    check(&lab, &alpha, beta.instance());
+    let sent = |direction: &str, port: &str| {
+        let key = format!("sgswitch_port_packets_total{{direction=\"{direction}\",port=\"{port}\"}}");
+        lab.metrics()[&key] - before[&key]
+    };
+    assert!(sent("tx", "beta") > 2.0 * sent("rx", "alpha"), "frames were cut");
+    assert_eq!(beta.checksum_errors(), 0);
+    drop(beta);
+    let beta = Guest::boot(&lab, "beta", Hardware { cpus: 2, mtu: 9001, ..Hardware::default() });
+    serve(&beta);
 
     // One that reads nothing: its port drops, and nobody else waits.
     assert!(gamma.ping(&beta.instance().v4()));
@@ -97,7 +119,7 @@ fn guests_talk_under_groups_and_survive_each_other_and_the_switch() {
     // The switch is started anew: both sides of a socket find each other again.
     drop(talk);
     lab.stop();
-    lab.start(&Options::default());
+    lab.start(&two_workers());
     alpha.machine().must("ip link set eth0 mtu 9001");
     let back = (0..30).any(|_| alpha.ping(&beta.instance().v4(), 56));
     assert!(back, "{}", lab.read_log());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use engine::packet::build::{Packet, arp, ip, mac};
 use serde_json::{Value, json};
 use system_tests::policy::{all, document, from_everyone, from_group, group, ping_from};
-use system_tests::{Instance, Lab, Options};
+use system_tests::{Instance, Kind, Lab, Options};
 
 const MEBIBYTE: u64 = 1 << 20;
 
@@ -32,7 +32,10 @@ fn lab() -> Lab {
 }
 
 fn started(cores: &str) -> Lab {
-    let mut lab = lab();
+    start(lab(), cores)
+}
+
+fn start(mut lab: Lab, cores: &str) -> Lab {
     lab.start(&Options { cores: cores.to_string(), ..Options::default() });
     lab
 }
@@ -72,7 +75,8 @@ fn r8_11_an_allowed_case_and_its_nearest_denied_neighbours() {
 
 #[test]
 fn two_workers_with_everything_arriving_at_one_queue() {
-    let mut lab = started("0,1");
+    // Ports with one receive queue each.
+    let mut lab = start(Lab::of(&["server", "client", "stranger"].map(|name| (name, Kind::AfPacket))), "0,1");
     lab.push(&policy(&lab, 4000));
     check_neighbours(&lab, 4000);
     let (server, client) = (lab.instance("server"), lab.instance("client"));

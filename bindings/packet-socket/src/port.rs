@@ -20,6 +20,9 @@ pub enum Error {
     /// No interface has this name.
     #[error("there is no interface '{0}'")]
     NoInterface(String),
+    /// It has its queues already.
+    #[error("the port '{0}' is started already")]
+    Started(String),
     /// A call failed.
     #[error("{action} the packet socket of '{interface}' failed: {reason}")]
     Call {
@@ -63,7 +66,8 @@ pub(crate) struct Counts {
     pub packets: Count,
     pub bytes: Count,
     pub errors: Count,
-    pub no_mbuf: Count,
+    /// How often there was no mbuf to receive into. Frames wait in the kernel then.
+    pub starved: Count,
     pub super_frames: Count,
 }
 
@@ -127,13 +131,16 @@ impl Port {
     /// fit one into those of `large`.
     ///
     /// # Errors
-    /// [`Error::Call`] with the kernel's reason.
+    /// [`Error::Call`] with the kernel's reason, [`Error::Started`] the second time.
     pub fn start(
         &self,
         config: &PortConfig,
         pool: &Mempool,
         large: &Mempool,
     ) -> Result<(Vec<RxQueue>, Vec<TxQueue>), Error> {
+        if !self.queues().is_empty() {
+            return Err(Error::Started(self.0.name.clone()));
+        }
         let count = config.rx_queues.max(config.tx_queues).clamp(1, MAX_QUEUES);
         let (mut queues, mut group) = (Vec::new(), None);
         for _ in 0..count {
@@ -170,6 +177,8 @@ impl Port {
             min_mtu: 68,
             max_mtu: u16::MAX,
             rss: Rss { packet_types: 0, key_bytes: 0, table_entries: 0 },
+            peer_chooses_queue: false,
+            hides_partial_checksums: false,
         })
     }
 
@@ -199,7 +208,6 @@ impl Port {
             sum.rx_packets += queue.rx.packets.get();
             sum.rx_bytes += queue.rx.bytes.get();
             sum.rx_errors += queue.rx.errors.get();
-            sum.rx_no_mbuf += queue.rx.no_mbuf.get();
             sum.tx_packets += queue.tx.packets.get();
             sum.tx_bytes += queue.tx.bytes.get();
             sum.tx_errors += queue.tx.errors.get();
@@ -210,11 +218,12 @@ impl Port {
     /// What else it has counted.
     pub fn xstats(&self) -> Vec<Xstat> {
         let queues = self.queues();
-        let sum = |of: fn(&Queue) -> &Counts| queues.iter().map(|q| of(q).super_frames.get()).sum();
+        let sum = |of: fn(&Queue) -> &Count| queues.iter().map(|queue| of(queue).get()).sum();
         let xstat = |name: &str, value| Xstat { name: name.to_string(), value };
         vec![
-            xstat("rx_super_frames", sum(|queue| &queue.rx)),
-            xstat("tx_super_frames", sum(|queue| &queue.tx)),
+            xstat("rx_super_frames", sum(|queue| &queue.rx.super_frames)),
+            xstat("tx_super_frames", sum(|queue| &queue.tx.super_frames)),
+            xstat("rx_starved_polls", sum(|queue| &queue.rx.starved)),
         ]
     }
 

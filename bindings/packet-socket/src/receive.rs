@@ -88,7 +88,7 @@ impl RxQueue {
         let room = BURST - burst.len();
         let ready = self.prepare().min(room);
         if ready < room {
-            self.queue.rx.no_mbuf.add(1);
+            self.queue.rx.starved.add(1);
         }
         // SAFETY: the messages point into the call and into mbufs of the slots.
         let received = match unsafe { self.queue.socket.receive(&mut self.call.messages[..ready]) } {

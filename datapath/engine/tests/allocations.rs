@@ -3,8 +3,9 @@
 #[path = "../benches/support/mod.rs"]
 mod support;
 
-use engine::packet::TcpFlags;
+use engine::offload::{Layers, Segmentation};
 use engine::packet::build::{Packet, mac};
+use engine::packet::{Frame, TcpFlags};
 use engine::pipeline::BURST;
 use support::{NOW, Rules, Switch, replies, requests};
 
@@ -49,6 +50,25 @@ fn bursts_allocate_nothing() {
         });
         assert_eq!(counted.count_total, 0, "{counted:?}");
         assert!(there.len() > switch.pipeline.table().capacity());
+    }
+}
+
+#[test]
+fn completing_and_cutting_allocate_nothing() {
+    for (src, dst) in [("10.0.0.9:1", "10.1.0.9:80"), ("[fd00::9]:1", "[fd00::8]:80")] {
+        let packets =
+            [Packet::tcp(src, dst, TcpFlags::ACK, 1, 1, &[5; 9000]), Packet::udp(src, dst, &[5; 9000])];
+        for frame in packets.map(|packet| packet.frame(mac(1), mac(2))) {
+            let mut sums = 0;
+            let counted = allocation_counter::measure(|| {
+                let layers = Layers::of(Frame::whole(&frame)).expect("it is TCP or UDP");
+                let segments = || frame.chunks(2048);
+                sums += u32::from(layers.completed(segments()));
+                let cut = Segmentation::new(&frame, layers, 1448).expect("it can be cut");
+                (0..cut.count()).for_each(|index| sums += cut.headers(index, segments()).len() as u32);
+            });
+            assert_eq!((counted.count_total, sums > 7 * 40), (0, true), "{counted:?}");
+        }
     }
 }
 

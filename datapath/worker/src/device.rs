@@ -30,10 +30,6 @@ impl From<packet_socket::Port> for Device {
 /// A started device's queues.
 type Queues = (Vec<RxQueue>, Vec<TxQueue>);
 
-/// Drivers that receive from kernel interfaces and do not tell which checksums
-/// are partial: there, we look (22.11).
-const UNMARKED: [&str; 3] = ["net_af_packet", "net_af_xdp", "net_pcap"];
-
 impl Device {
     /// Its name.
     pub fn name(&self) -> &str {
@@ -78,17 +74,17 @@ impl Device {
         }
     }
 
-    /// Starts it. `large` makes the pool for segments of super-frames, where it needs one.
+    /// Starts it, being what it says. `large` makes the pool for segments of super-frames, where it needs one.
     pub(crate) fn start(
         &self,
+        info: &PortInfo,
         config: &PortConfig,
         pool: &Mempool,
         large: impl FnOnce() -> Result<Mempool, dpdk::Error>,
     ) -> Result<Queues, PlugError> {
         Ok(match self {
             Device::Dpdk(port) => {
-                let driver = port.info()?.driver;
-                let of = if UNMARKED.contains(&&*driver) { RxQueue::Unmarked } else { RxQueue::Dpdk };
+                let of = if info.hides_partial_checksums { RxQueue::Unmarked } else { RxQueue::Dpdk };
                 let (receive, send) = port.start(config, pool)?;
                 (receive.into_iter().map(of).collect(), send.into_iter().map(TxQueue::Dpdk).collect())
             }

@@ -2,7 +2,7 @@
 //! or handed on where they leave.
 
 use dpdk::{Mbuf, Mempool, Offload, TxOffloads, TxRequest};
-use engine::offload::{Layers, Protocol, Segmentation, Sum};
+use engine::offload::{Layers, Protocol, Segmentation, Sum, slices};
 use engine::packet::Frame;
 use engine::verdict::DropReason;
 use packet_socket::{Seen, Segmented};
@@ -55,13 +55,8 @@ fn complete_elsewhere(packet: &mut Mbuf, start: usize, offset: usize) -> Option<
     let field = start + offset;
     if offset == SCTP {
         packet.data_mut()?.get_mut(field..field + 4)?.fill(0);
-        let mut skip = start;
-        let mut crc = 0;
-        for segment in packet.segment_data() {
-            let here = skip.min(segment.len());
-            crc = crc32c::crc32c_append(crc, &segment[here..]);
-            skip -= here;
-        }
+        let covered = slices(packet.segment_data(), start..packet.total_len() as usize);
+        let crc = covered.fold(0, crc32c::crc32c_append);
         packet.data_mut()?.get_mut(field..field + 4)?.copy_from_slice(&crc.to_le_bytes());
     } else {
         let checksum = Sum::between(packet.segment_data(), start, packet.total_len() as usize).checksum();
@@ -154,14 +149,10 @@ fn cut(
     for index in 0..segmentation.count() {
         let headers = segmentation.headers(index, packet.segment_data());
         let mut piece = Mbuf::from_bytes(pool, &headers).ok_or(DropReason::NoBuffer)?;
-        let (data, mut at) = (segmentation.data(index), 0);
-        for segment in packet.segment_data() {
-            let (from, to) = (data.start.saturating_sub(at), data.end.saturating_sub(at));
-            let (from, to) = (from.min(segment.len()), to.min(segment.len()));
-            if from < to && !piece.extend(pool, &segment[from..to]) {
+        for data in slices(packet.segment_data(), segmentation.data(index)) {
+            if !piece.extend(pool, data) {
                 return Err(DropReason::NoBuffer);
             }
-            at += segment.len();
         }
         each(piece);
     }

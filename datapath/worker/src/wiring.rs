@@ -38,17 +38,16 @@ pub(crate) fn deal(
 ) -> Result<Vec<Part>, PlugError> {
     let info = device.info()?;
     let (workers, all) = (config.cores.len(), config.cores.len() as u16);
-    // Where the other end chooses among the queues, all are polled; where we do,
-    // no more than one by each worker.
-    let most = if info.driver == "net_vhost" { u16::MAX } else { all };
+    // No more than one for each worker, where the choice is ours.
+    let (most_rx, most_tx) = if info.peer_chooses_queue { (u16::MAX, 1) } else { (all, all) };
     let port_config = PortConfig {
-        rx_queues: info.max_rx_queues.clamp(1, most),
-        tx_queues: info.max_tx_queues.clamp(1, all),
+        rx_queues: info.max_rx_queues.clamp(1, most_rx),
+        tx_queues: info.max_tx_queues.clamp(1, most_tx),
         rx_descriptors: config.rx_descriptors,
         tx_descriptors: config.tx_descriptors,
         mtu: None,
     };
-    let (receive, transmit) = device.start(&port_config, pool, large)?;
+    let (receive, transmit) = device.start(&info, &port_config, pool, large)?;
     let (slot, senders) = (index.slot(), transmit.len());
     let part = |worker: usize| Part {
         port: index,

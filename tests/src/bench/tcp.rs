@@ -35,15 +35,11 @@ impl Way {
     ];
 
     /// The stable name.
-    pub const fn label(self) -> &'static str {
+    pub fn label(self) -> String {
         match self {
-            Way::Veth => "veth",
-            Way::Bridge => "bridge and nftables",
-            Way::Switch(Kind::PacketSocket) => "sgswitch, packet_socket",
-            Way::Switch(Kind::AfXdp) => "sgswitch, af_xdp",
-            Way::Switch(Kind::AfPacket) => "sgswitch, af_packet",
-            Way::Switch(Kind::Tap) => "sgswitch, tap",
-            Way::Switch(Kind::Vhost { .. }) => "sgswitch, vhost-user",
+            Way::Veth => "veth".to_string(),
+            Way::Bridge => "bridge and nftables".to_string(),
+            Way::Switch(kind) => format!("sgswitch, {}", kind.label()),
         }
     }
 }

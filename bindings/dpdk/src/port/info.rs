@@ -1,5 +1,6 @@
 use std::sync::atomic::Ordering;
 
+use super::traits::Traits;
 use super::{Port, driver, raw_info};
 use crate::rss::Rss;
 use crate::{Error, statistics};
@@ -23,6 +24,11 @@ pub struct PortInfo {
     pub max_mtu: u16,
     /// How it can spread packets over receive queues.
     pub rss: Rss,
+    /// Whether the other end chooses among the queues: all there are must be polled,
+    /// and of the transmit queues it may read the first only.
+    pub peer_chooses_queue: bool,
+    /// Whether checksums of what it receives may be partial without its telling.
+    pub hides_partial_checksums: bool,
 }
 
 /// The state of the link.
@@ -46,8 +52,10 @@ impl Port {
         // SAFETY: writes the address of a valid port.
         let code = unsafe { dpdk_sys::rte_eth_macaddr_get(self.id(), &mut mac) };
         self.check("asking for the MAC of", code)?;
+        let driver = driver(&raw);
+        let traits = Traits::of(&driver);
         Ok(PortInfo {
-            driver: driver(&raw),
+            driver,
             mac: mac.addr_bytes,
             max_rx_queues: raw.max_rx_queues,
             max_tx_queues: raw.max_tx_queues,
@@ -60,6 +68,8 @@ impl Port {
                 key_bytes: raw.hash_key_size,
                 table_entries: raw.reta_size,
             },
+            peer_chooses_queue: traits == Traits::Guest,
+            hides_partial_checksums: traits == Traits::KernelInterface,
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod info;
 mod setup;
+mod traits;
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};

@@ -1,3 +1,4 @@
+use super::traits::Traits;
 use super::{Port, driver, raw_info};
 use crate::queue::Offloads;
 use crate::{Error, Mempool, RxQueue, TxOffloads, TxQueue};
@@ -29,41 +30,6 @@ const FRAMING: u32 = 14 + 4 + 4;
 /// ENOTSUP of Linux, where DPDK's virtual devices have nothing to be told.
 const NOT_SUPPORTED: i32 = -95;
 
-/// Which offloads of a driver are used.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// vhost-user: the packets of guests come with their offloads, and go with
-    /// them as far as the guest has negotiated.
-    Vhost,
-    /// Its own offloads are software, and know no TCP over IPv6 (`net_tap`, 22.11).
-    Software,
-    /// Whatever it offers on the way out.
-    Device,
-}
-
-impl Kind {
-    fn of(driver: &str) -> Kind {
-        match driver {
-            "net_vhost" => Kind::Vhost,
-            "net_tap" => Kind::Software,
-            _ => Kind::Device,
-        }
-    }
-
-    /// What is used of the way in and of the way out, where it is offered.
-    fn wanted(self) -> (u64, u64) {
-        let (scatter, segments) = (dpdk_sys::SGS_RX_OFFLOAD_SCATTER, dpdk_sys::SGS_TX_OFFLOAD_MULTI_SEGS);
-        let cuts = dpdk_sys::SGS_TX_OFFLOAD_IPV4_CKSUM | dpdk_sys::SGS_TX_OFFLOAD_TCP_TSO;
-        let checksums = dpdk_sys::SGS_TX_OFFLOAD_CKSUM;
-        match self {
-            // Without the first, the driver completes each checksum itself.
-            Kind::Vhost => (scatter | dpdk_sys::SGS_RX_OFFLOAD_CKSUM, segments | checksums),
-            Kind::Software => (scatter, segments),
-            Kind::Device => (scatter, segments | checksums | cuts),
-        }
-    }
-}
-
 impl Port {
     /// Sets the port up and starts it: promiscuous, since it receives for
     /// others, with frames in several segments where the driver can. The queues
@@ -89,8 +55,8 @@ impl Port {
             return Err(self.unsupported("needs a queue"));
         }
         let mut conf = dpdk_sys::rte_eth_conf::default();
-        let kind = Kind::of(&driver(&info));
-        let (receive, transmit) = kind.wanted();
+        let traits = Traits::of(&driver(&info));
+        let (receive, transmit) = traits.offloads();
         conf.rxmode.offloads = info.rx_offload_capa & receive;
         conf.txmode.offloads = info.tx_offload_capa & transmit;
         let scatters = conf.rxmode.offloads & dpdk_sys::SGS_RX_OFFLOAD_SCATTER != 0;
@@ -135,7 +101,7 @@ impl Port {
                 let code = dpdk_sys::sgs_tx_queue_setup(id, queue, tx, socket);
                 self.check("setting up a transmit queue of", code)?;
             }
-            if kind == Kind::Vhost && !control.watched {
+            if traits == Traits::Guest && !control.watched {
                 self.check("watching the guest of", dpdk_sys::sgs_vhost_watch(id))?;
                 control.watched = true;
             }
@@ -151,9 +117,9 @@ impl Port {
         let segments = offered(dpdk_sys::SGS_TX_OFFLOAD_MULTI_SEGS);
         let cuts = offered(dpdk_sys::SGS_TX_OFFLOAD_TCP_TSO | dpdk_sys::SGS_TX_OFFLOAD_IPV4_CKSUM);
         let checksum = offered(dpdk_sys::SGS_TX_OFFLOAD_CKSUM);
-        let offloads = match kind {
-            Kind::Vhost => Offloads::OfGuest,
-            Kind::Software | Kind::Device => Offloads::Fixed(TxOffloads {
+        let offloads = match traits {
+            Traits::Guest => Offloads::OfGuest,
+            Traits::KernelInterface | Traits::Software | Traits::Plain => Offloads::Fixed(TxOffloads {
                 checksum,
                 tcp4: checksum && cuts,
                 tcp6: checksum && cuts,

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use super::Layers;
 
 /// The one's complement sum of bytes in pairs (RFC 1071), piece by piece.
@@ -12,17 +14,7 @@ pub struct Sum {
 impl Sum {
     /// That of the bytes from `start` to `end` of a frame in segments.
     pub fn between<'a>(segments: impl Iterator<Item = &'a [u8]>, start: usize, end: usize) -> Sum {
-        let (mut sum, mut at) = (Sum::default(), 0);
-        for segment in segments {
-            let from = start.saturating_sub(at).min(segment.len());
-            let to = end.saturating_sub(at).min(segment.len());
-            sum = sum.with(&segment[from..to.max(from)]);
-            at += segment.len();
-            if at >= end {
-                break;
-            }
-        }
-        sum
+        slices(segments, start..end).fold(Sum::default(), Sum::with)
     }
 
     /// With these bytes behind those before.
@@ -34,15 +26,11 @@ impl Sum {
         let mut last = [0; 4];
         last[..rest.len()].copy_from_slice(rest);
         let words = words + u64::from(u32::from_ne_bytes(last));
-        self.and(Sum { words, odd: bytes.len() % 2 == 1 })
-    }
-
-    /// With the sum of what follows. Bytes that get to the other place of their
-    /// pair are at the other half of its number (RFC 1071, 2.B).
-    #[must_use]
-    pub(super) fn and(self, rest: Sum) -> Sum {
-        let words = if self.odd { u64::from(fold(rest.words).swap_bytes()) } else { rest.words };
-        Sum { words: self.words + words, odd: self.odd ^ rest.odd }
+        let is_odd = bytes.len() % 2 == 1;
+        // Bytes that get to the other place of their pair are at the other half of its
+        // number (RFC 1071, 2.B).
+        let words = if self.odd { u64::from(fold(words).swap_bytes()) } else { words };
+        Sum { words: self.words + words, odd: self.odd ^ is_odd }
     }
 
     /// The 16 bits of the sum, as a number.
@@ -61,6 +49,20 @@ fn fold(mut words: u64) -> u16 {
         words = (words & 0xffff) + (words >> 16);
     }
     words as u16
+}
+
+/// Those bytes of a frame in segments that are in the range, segment by segment.
+pub fn slices<'a>(
+    segments: impl Iterator<Item = &'a [u8]>,
+    range: Range<usize>,
+) -> impl Iterator<Item = &'a [u8]> {
+    let mut at = 0;
+    segments.map_while(move |segment| {
+        let from = range.start.saturating_sub(at).min(segment.len());
+        let to = range.end.checked_sub(at).filter(|left| *left > 0)?.min(segment.len());
+        at += segment.len();
+        Some(&segment[from..to.max(from)])
+    })
 }
 
 impl Layers {

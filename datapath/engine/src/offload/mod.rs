@@ -17,6 +17,6 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
-pub use checksum::Sum;
+pub use checksum::{Sum, slices};
 pub use layers::{Layers, Protocol};
 pub use segment::{Headers, MAX_SEGMENTS, Segmentation};

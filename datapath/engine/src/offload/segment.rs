@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::{Layers, Protocol, Sum};
+use super::{Layers, Protocol, Sum, slices};
 use crate::packet::TcpFlags;
 
 /// The most packets that one frame is cut into: 64 KiB of them are 512 bytes each,
@@ -87,9 +87,9 @@ impl Segmentation {
         // The field has the pseudo-header's sum with the length of the whole: that is
         // taken out, and the packet's own put in. It stays right with a routing
         // header, whose pseudo-header has another address (RFC 8200, 8.1).
-        let lengths = [!(whole - transport) as u32, (own.end - transport) as u32];
-        let sum = Sum::default().with(&lengths.map(u32::to_be_bytes).concat()).with(&header[transport..]);
-        let sum = sum.and(Sum::between(segments, start, end));
+        let [out, put] = [!(whole - transport) as u32, (own.end - transport) as u32].map(u32::to_be_bytes);
+        let sum = Sum::default().with(&out).with(&put).with(&header[transport..]);
+        let sum = slices(segments, start..end).fold(sum, Sum::with);
         own.set_checksum(header, sum.checksum());
         headers
     }

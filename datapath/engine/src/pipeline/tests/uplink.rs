@@ -123,6 +123,24 @@ fn of_several_uplinks_the_one_where_a_host_was_heard_leads_to_it() {
 }
 
 #[test]
+fn a_host_beyond_an_uplink_that_claims_a_local_mac_diverts_nothing() {
+    for general_only in [false, true] {
+        let mut world = World::new();
+        world.pipeline.general_only = general_only;
+        world.other_uplink = Some(OTHER);
+        world.open(A, &[Open::All], &[Open::All]);
+        world.open(B, &[Open::All], &[Open::All]);
+        let claim = Packet::udp("192.0.2.1:1", "10.0.0.1:1", b"").frame(mac(2), mac(1));
+        assert_eq!(world.put(OTHER, &claim), Outcome::Drop(DropReason::SpoofedMac));
+        assert_eq!(world.send(A, B, &Packet::udp("10.0.0.1:1", "10.0.0.2:1", b"")), to(B));
+        // Of others nothing was learnt by it.
+        let ask = Packet::udp("10.0.0.1:5000", "192.0.2.1:53", b"q");
+        let asked = world.send_out(A, &ask);
+        assert_eq!(places(&world, &asked), [by(UPLINK), by(OTHER)]);
+    }
+}
+
+#[test]
 fn nothing_passes_from_one_uplink_to_another() {
     let mut world = World::new();
     world.other_uplink = Some(OTHER);
