@@ -25,8 +25,8 @@ pub enum Port {
 pub struct Add {
     /// What bindings call it.
     pub name: String,
-    /// DPDK's device arguments: a PCI address, or a virtual device such as
-    /// net_af_packet0,iface=veth0 or net_vhost0,iface=/run/vm1.sock.
+    /// Device arguments: a PCI address, or a virtual device such as
+    /// packet_socket0,iface=veth0 or net_vhost0,iface=/run/vm1.sock.
     pub device: String,
 }
 

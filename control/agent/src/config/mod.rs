@@ -73,8 +73,8 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PortSetting {
-    /// DPDK's device arguments: a PCI address, or a virtual device such as
-    /// `net_af_packet0,iface=veth0`.
+    /// Device arguments: a PCI address, or a virtual device such as
+    /// `packet_socket0,iface=veth0`.
     pub device: String,
     /// The name bindings use; the device's own if it is left out.
     #[serde(default)]

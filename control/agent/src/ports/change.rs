@@ -45,7 +45,7 @@ fn check(name: &str, device: &Device) -> Result<(), PortError> {
         || arguments.contains(|c: char| c.is_control())
     {
         return Err(PortError::Invalid(
-            "Device: expected a device and its arguments, such as packet_socket0,iface=veth0 or 0000:01:00.0"
+            "Device: expected device arguments, such as packet_socket0,iface=veth0 or 0000:01:00.0"
                 .to_string(),
         ));
     }
