@@ -75,15 +75,28 @@ fn cards_are_bound_judged_and_given_back() {
     assert!(bound.iter().all(|words| words[2] == "vfio-pci"), "{bound:?}");
     assert_ne!(bound[0][3], bound[1][3], "each has an IOMMU group of its own");
 
-    // The packaged switch over both, as root without a single power of root's.
+    // The packaged switch over both, as root without a single power of root's. It must
+    // be allowed to lock memory: otherwise it says so, and takes no card.
     machine.must("echo 200 > /proc/sys/vm/nr_hugepages; mkdir -p /run/sgswitch /var/lib/sgswitch");
     let ports = format!("--port alpha={} --port beta={address}", e1000e[0]);
-    let daemon = "/usr/bin/setpriv --bounding-set=-all sgswitchd --idle sleep --cores 1 --connections 10000 --mbufs 8191";
-    machine
-        .must(&format!("{daemon} {ports} -- -l 0 --in-memory > /tmp/daemon.log 2>&1 & echo $! > /tmp/pid"));
-    let up = machine.run("for i in $(seq 100); do sgctl show status > /dev/null 2>&1 && break; usleep 100000; done; sgctl -o json port show");
-    let (_, log) = machine.run("cat /tmp/daemon.log");
-    assert!(up.1.contains("net_e1000_em") && up.1.contains("net_virtio"), "{}\n{log}", up.1);
+    let daemon = "/usr/bin/setpriv --bounding-set=-all \
+                  sgswitchd --idle sleep --cores 1 --connections 10000 --mbufs 8191";
+    let wait = "for i in $(seq 100); do sgctl show status > /dev/null 2>&1 && break; usleep 100000; done";
+    let start = |limit: &str| {
+        let run = format!("{daemon} {ports} -- -l 0 --in-memory > /tmp/daemon.log 2>&1");
+        machine.must(&format!("ulimit -l {limit}; {run} & echo $! > /tmp/pid; {wait}"));
+        machine.run("sgctl -o json port show").1
+    };
+    let gone = "for i in $(seq 50); do kill -0 $(cat /tmp/pid) 2> /dev/null || break; usleep 100000; done";
+    let stop = format!("kill $(cat /tmp/pid); {gone}");
+    let shown = start("8192");
+    assert_eq!(shown.matches("LimitMEMLOCK").count(), 2, "{shown}");
+    assert!(!shown.contains("in service"), "{shown}");
+    machine.must(&stop);
+    let shown = start("unlimited");
+    let log = machine.must("cat /tmp/daemon.log");
+    assert!(shown.contains("net_e1000_em") && shown.contains("net_virtio"), "{shown}\n{log}");
+    assert!(!log.contains("Cannot set up DMA remapping"), "{log}");
 
     for instance in lab.instances() {
         instance.move_tap();
@@ -117,9 +130,7 @@ fn cards_are_bound_judged_and_given_back() {
     assert!(machine.must("sgctl drops").contains("inbound_denied"));
 
     // The kernel has them back.
-    machine.must(
-        "kill $(cat /tmp/pid); for i in $(seq 50); do kill -0 $(cat /tmp/pid) || break; usleep 100000; done",
-    );
+    machine.must(&stop);
     let text = machine.must(&format!("sgswitch-vfio unbind {address}"));
     assert!(text.contains("vfio-pci -> virtio-pci"), "{text}");
     assert_eq!(find(&machine, VIRTIO)[2], "virtio-pci");

@@ -1,8 +1,9 @@
 //! Device arguments, as far as the switch reads them.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use dpdk::{Eal, Error, Port};
 use nix::net::if_::if_nametoindex;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 /// A device as it is given: a PCI address, or a virtual device and its arguments,
 /// one of DPDK's or `packet_socket`, which is ours.
@@ -57,6 +58,12 @@ impl Device {
         if self.name().starts_with(PACKET_SOCKET) {
             return self.open_packet_socket();
         }
+        ensure!(
+            !is_pci(self.name()) || may_lock_memory(),
+            "'{}' writes to memory that must stay where it is, and this process may lock little of it: it needs \
+             LimitMEMLOCK=infinity in its unit (ulimit -l unlimited), or CAP_IPC_LOCK",
+            self.name()
+        );
         let port = match Port::by_name(eal, self.name()) {
             Err(Error::NoPort(_)) => Port::attach(eal, &self.for_dpdk())?,
             known => known?,
@@ -87,6 +94,29 @@ impl Device {
     }
 }
 
+/// Whether a device's name is an address on the PCI bus, with or without its domain.
+fn is_pci(name: &str) -> bool {
+    let is_hex = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_hexdigit());
+    name.split_once('.').is_some_and(|(place, function)| {
+        place.contains(':') && place.split(':').all(is_hex) && is_hex(function)
+    })
+}
+
+/// Whether VFIO may pin all of DPDK's memory. Where it may not, DPDK says so in its log
+/// and goes on, with memory that the card does not reach (22.11): it would read zeros.
+fn may_lock_memory() -> bool {
+    let unlimited = getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft == RLIM_INFINITY);
+    unlimited || std::fs::read_to_string("/proc/self/status").is_ok_and(|status| has_ipc_lock(&status))
+}
+
+/// CAP_IPC_LOCK (capabilities(7)) among the effective ones of a /proc/PID/status.
+fn has_ipc_lock(status: &str) -> bool {
+    const CAP_IPC_LOCK: u32 = 14;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    bits.is_some_and(|bits| bits >> CAP_IPC_LOCK & 1 == 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +134,25 @@ mod tests {
         assert_eq!(device("net_af_packet0,iface=lo").interface_index(), Some(1));
         assert_eq!(device("net_af_xdp1,iface=lo,start_queue=0").name(), "net_af_xdp1");
         assert_eq!(device("packet_socket0,iface=nosuch0").missing(), Some("nosuch0"));
+    }
+
+    #[test]
+    fn a_card_is_known_by_its_address() {
+        for name in ["0000:01:00.0", "01:00.0", "10000:e1:00.7"] {
+            assert!(is_pci(name), "{name}");
+        }
+        for name in ["net_null0", "packet_socket0", "a.b", "01:00", ":.", "0000:zz:00.0", ""] {
+            assert!(!is_pci(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_capability_is_read_from_the_effective_ones() {
+        let status = |effective| format!("Name:\tx\nCapPrm:\t000001ffffffffff\nCapEff:\t{effective}\n");
+        assert!(has_ipc_lock(&status("000001ffffffffff")) && has_ipc_lock(&status("0000000000004000")));
+        assert!(
+            !has_ipc_lock(&status("000001ffffffbfff")) && !has_ipc_lock(&status("0")) && !has_ipc_lock("")
+        );
     }
 
     #[test]
