@@ -178,6 +178,27 @@ impl MacAddr {
     /// `ff:ff:ff:ff:ff:ff`.
     pub const BROADCAST: MacAddr = MacAddr([0xff; 6]);
 
+    /// The bits that [`MacAddr::bits`] uses.
+    pub const BITS: u64 = (1 << 48) - 1;
+
+    /// Of these the group bit.
+    pub const GROUP_BIT: u64 = 1;
+
+    /// As a number, of which the first byte is the lowest: how a processor reads
+    /// it from a frame.
+    #[inline]
+    pub const fn bits(self) -> u64 {
+        let [a, b, c, d, e, f] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+    }
+
+    /// From such a number; what is above [`MacAddr::BITS`] is cut off.
+    #[inline]
+    pub const fn from_bits(bits: u64) -> MacAddr {
+        let [a, b, c, d, e, f, _, _] = bits.to_le_bytes();
+        MacAddr([a, b, c, d, e, f])
+    }
+
     /// The group bit: multicast or broadcast.
     #[inline]
     pub const fn is_group(self) -> bool {
@@ -279,6 +300,15 @@ mod tests {
         }
         assert!(ip("fe80::1").is_link_local_v6() && ip("febf::1").is_link_local_v6());
         assert!(!ip("fec0::1").is_link_local_v6() && !ip("fe7f::1").is_link_local_v6());
+    }
+
+    #[test]
+    fn macs_are_numbers_too() {
+        let mac = MacAddr([2, 0, 0, 0, 0, 0x0a]);
+        assert_eq!(mac.bits(), 0x0a00_0000_0002);
+        assert_eq!(MacAddr::from_bits(mac.bits() | 0xffff << 48), mac);
+        assert_eq!((MacAddr::BROADCAST.bits(), mac.bits() & MacAddr::GROUP_BIT), (MacAddr::BITS, 0));
+        assert!(MacAddr::from_bits(MacAddr::GROUP_BIT).is_group());
     }
 
     #[test]

@@ -41,6 +41,21 @@ pub(super) const FIN_DONE: u8 = 1 << 5;
 /// The side that did not open the connection has sent something.
 const REPLIED: u8 = 1 << 7;
 
+/// Sides that let a flow pass by state, to be asked for together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracking(u8);
+
+impl Tracking {
+    /// Neither.
+    pub const NONE: Tracking = Tracking(0);
+
+    /// This side as well, if so.
+    #[must_use]
+    pub const fn and(self, side: Side, tracks: bool) -> Tracking {
+        if tracks { Tracking(self.0 | TRACKED << side as u8) } else { self }
+    }
+}
+
 impl Entry {
     /// The connection that a first packet opens, tracked nowhere yet. `None` if
     /// this packet opens none: a TCP reset or FIN (D30), a segment that is
@@ -135,6 +150,44 @@ impl Entry {
         self.come_to(next_without_tcp(self.state, who), who, false, now, timeouts);
     }
 
+    /// [`Entry::advance_stateless`], where most packets of UDP change nothing but
+    /// the time.
+    #[inline(always)]
+    pub fn advance_udp(&mut self, side: Side, now: Tick, timeouts: &Timeouts) {
+        match self.state {
+            State::UdpStream => self.live_until(now + timeouts.udp_stream),
+            _ => self.advance_stateless(side, now, timeouts),
+        }
+    }
+
+    /// [`Entry::advance_tcp`] by a segment that is nothing but data or an
+    /// acknowledgement of an established connection, as most are; false, and
+    /// nothing has changed, if it is anything else.
+    #[inline(always)]
+    pub fn advance_by_ack(&mut self, side: Side, tcp: &Tcp, now: Tick, timeouts: &Timeouts) -> bool {
+        const ENDS: u8 = FIN_CLAIMED | FIN_CLAIMED << 1;
+        let is_usual = self.state == State::Established
+            && tcp.flags.0 & (TcpFlags::ACK | TcpFlags::SYN | TcpFlags::RST | TcpFlags::FIN).0
+                == TcpFlags::ACK.0
+            && self.flags & (ENDS | REPLIED) == REPLIED
+            && !self.ends_soon;
+        if is_usual {
+            let expected = &mut self.expected[side.other().index()];
+            if *expected != tcp.ack {
+                *expected = tcp.ack;
+            }
+            self.live_until(now + timeouts.tcp_established);
+        }
+        is_usual
+    }
+
+    #[inline(always)]
+    fn live_until(&mut self, deadline: Tick) {
+        if deadline != self.deadline {
+            self.deadline = deadline;
+        }
+    }
+
     /// Takes note of what a packet from `who` has led to.
     #[inline]
     fn come_to(&mut self, state: State, who: Who, ends_soon: bool, now: Tick, timeouts: &Timeouts) {
@@ -152,13 +205,10 @@ impl Entry {
         if ends_soon != self.ends_soon {
             self.ends_soon = ends_soon;
         }
-        let deadline = now + timeout;
         if state != self.state {
             self.state = state;
         }
-        if deadline != self.deadline {
-            self.deadline = deadline;
-        }
+        self.live_until(now + timeout);
     }
 
     #[cold]
@@ -203,6 +253,12 @@ impl Entry {
         self.ends[side as usize]
     }
 
+    /// The interfaces at a side and at the other, to be compared together.
+    #[inline]
+    pub const fn ends(&self, side: Side) -> [InterfaceId; 2] {
+        [self.end(side), self.end(side.other())]
+    }
+
     /// Records the interface at this side.
     pub const fn set_end(&mut self, side: Side, interface: InterfaceId) {
         self.ends[side as usize] = interface;
@@ -212,6 +268,12 @@ impl Entry {
     #[inline]
     pub const fn is_tracked(&self, side: Side) -> bool {
         self.has(side, TRACKED)
+    }
+
+    /// Whether all of these sides let the flow pass by state.
+    #[inline]
+    pub const fn has_tracking(&self, sides: Tracking) -> bool {
+        self.flags & sides.0 == sides.0
     }
 
     /// Lets the flow pass the end at this side from now on. Of a connection in a

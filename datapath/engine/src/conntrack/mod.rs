@@ -47,7 +47,7 @@ mod table;
 mod tcp;
 mod timeouts;
 
-pub use entry::Entry;
+pub use entry::{Entry, Tracking};
 pub use state::State;
 pub use table::{Guess, PROBES, Slot, Table, TableConfig, TableFull, TableStatistics};
 pub use timeouts::Timeouts;

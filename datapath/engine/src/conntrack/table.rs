@@ -297,12 +297,27 @@ impl Table {
         key: &FlowKey,
         guess: Guess,
     ) -> Option<&mut Entry> {
-        let slot = match self.entries.get(guess.0 as usize) {
-            Some(entry) if entry.key() == key => guess.0,
-            None if guess == Guess::ABSENT => return None,
-            _ => self.find(hash, key)?.0,
-        };
-        self.entries.get_mut(slot as usize).filter(|entry| !entry.is_expired(now))
+        let slot = guess.0 as usize;
+        // Nearly always. Asked for by its index, since a reference could not be kept.
+        if slot < self.entries.len() && self.entries[slot].key() == key {
+            return Some(&mut self.entries[slot]).filter(|entry| !entry.is_expired(now));
+        }
+        self.lookup_further(now, hash, key, guess)
+    }
+
+    #[inline(never)]
+    fn lookup_further(
+        &mut self,
+        now: Tick,
+        hash: FlowHash,
+        key: &FlowKey,
+        guess: Guess,
+    ) -> Option<&mut Entry> {
+        if guess == Guess::ABSENT {
+            return None;
+        }
+        let slot = self.find(hash, key)?;
+        Some(self.entry_mut(slot)).filter(|entry| !entry.is_expired(now))
     }
 
     /// The connection with this key, unless its time has come.

@@ -2,6 +2,7 @@
 
 use crate::addr::{Addr, Family};
 use crate::ids::VpcIndex;
+use crate::packet::plain::Plain;
 use crate::packet::{Ip, Transport};
 use std::fmt;
 
@@ -70,6 +71,25 @@ const FAMILY_SHIFT: u32 = 40;
 /// How far the VPC is shifted in `FlowKey::rest`; below it is what the hash takes.
 const VPC_SHIFT: u32 = 48;
 
+/// What the keys of a VPC and family have in common, in its place in `FlowKey::rest`.
+#[derive(Clone, Copy)]
+pub(crate) struct Scope(u64);
+
+impl Scope {
+    #[inline]
+    pub const fn new(vpc: VpcIndex, family: Family) -> Scope {
+        Scope((family as u64) << FAMILY_SHIFT | (vpc.0 as u64) << VPC_SHIFT)
+    }
+
+    /// `FlowKey::rest` of a plain packet, whose source is the low end or not.
+    #[inline(always)]
+    fn of_plain(self, protocol: u8, ports: u32, in_order: bool) -> u64 {
+        // The source port is in the upper half, and the low end's belongs in the lower.
+        let ports = if in_order { ports.rotate_left(16) } else { ports };
+        self.0 | u64::from(protocol) << 32 | u64::from(ports)
+    }
+}
+
 impl FlowKey {
     /// No packet's: of protocol 0 between `::` and `::`.
     pub(crate) const NONE: FlowKey = FlowKey { addrs: [0; 4], rest: 1 << FAMILY_SHIFT };
@@ -83,7 +103,7 @@ impl FlowKey {
 
     /// [`FlowKey::new`] where the family of both addresses is known.
     #[inline]
-    pub(crate) fn of_family(
+    fn of_family(
         family: Family,
         vpc: VpcIndex,
         protocol: u8,
@@ -93,13 +113,31 @@ impl FlowKey {
         // As tuples they would be compared for equality first, which hardly ever holds.
         let in_order = src.0 < dst.0 || (src.0 == dst.0 && src.1 <= dst.1);
         let (low, high, side) = if in_order { (src, dst, Side::Low) } else { (dst, src, Side::High) };
-        let rest = u64::from(low.1)
-            | u64::from(high.1) << 16
-            | u64::from(protocol) << 32
-            | (family as u64) << FAMILY_SHIFT
-            | u64::from(vpc.0) << VPC_SHIFT;
+        let ports = u64::from(low.1) | u64::from(high.1) << 16;
+        let rest = Scope::new(vpc, family).0 | u64::from(protocol) << 32 | ports;
         let (low, high) = (low.0.0, high.0.0);
         (FlowKey { addrs: [(low >> 64) as u64, low as u64, (high >> 64) as u64, high as u64], rest }, side)
+    }
+
+    /// [`FlowKey::new`] of a plain packet over IPv4, whose addresses differ.
+    #[inline(always)]
+    pub(crate) fn of_plain_v4(scope: Scope, plain: Plain<u32>) -> (FlowKey, Side) {
+        let Plain { src, dst, .. } = plain;
+        let (low, high) = (src.min(dst), src.max(dst));
+        let rest = scope.of_plain(plain.protocol, plain.ports, src < dst);
+        let key = FlowKey { addrs: [0, Addr::v4(low).0 as u64, 0, Addr::v4(high).0 as u64], rest };
+        (key, if src < dst { Side::Low } else { Side::High })
+    }
+
+    /// The same over IPv6.
+    #[inline(always)]
+    pub(crate) fn of_plain_v6(scope: Scope, plain: Plain<u128>) -> (FlowKey, Side) {
+        let Plain { src, dst, .. } = plain;
+        let in_order = src < dst;
+        let (low, high) = if in_order { (src, dst) } else { (dst, src) };
+        let rest = scope.of_plain(plain.protocol, plain.ports, in_order);
+        let addrs = [(low >> 64) as u64, low as u64, (high >> 64) as u64, high as u64];
+        (FlowKey { addrs, rest }, if in_order { Side::Low } else { Side::High })
     }
 
     /// The key of the flow a packet belongs to, and the side that sent it.
@@ -149,6 +187,14 @@ impl FlowKey {
         let low = self.endpoint(Side::Low).0;
         let high = self.endpoint(Side::High).0;
         ([low.0, high.0], self.rest << (64 - VPC_SHIFT))
+    }
+
+    /// The same of IPv4, which fits one block.
+    #[inline]
+    pub(super) const fn hashed_v4(&self) -> u128 {
+        let [_, low, _, high] = self.addrs;
+        let addrs = low as u32 as u128 | (high as u32 as u128) << 32;
+        addrs | ((self.rest << (64 - VPC_SHIFT)) as u128) << 64
     }
 }
 

@@ -4,4 +4,5 @@ mod hash;
 mod key;
 
 pub use hash::{FlowHash, FlowHasher};
+pub(crate) use key::Scope;
 pub use key::{FlowKey, Side};

@@ -60,6 +60,14 @@ pub(super) fn be32<const N: usize>(header: &[u8; N], offset: usize) -> u32 {
     u32::from_be_bytes([header[offset], header[offset + 1], header[offset + 2], header[offset + 3]])
 }
 
+/// The little-endian 64 bits at `offset`, which must be a constant inside the bytes.
+#[inline]
+pub(super) fn le64<const N: usize>(bytes: &[u8; N], offset: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[offset..offset + 8]);
+    u64::from_le_bytes(word)
+}
+
 /// The IPv6 address at `offset`, which must be a constant inside the header.
 #[inline]
 pub(super) fn be128<const N: usize>(header: &[u8; N], offset: usize) -> u128 {

@@ -21,7 +21,7 @@ mod icmp;
 mod ipv4;
 mod ipv6;
 mod nd;
-mod plain;
+pub mod plain;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -32,7 +32,6 @@ pub use headers::Headers;
 pub use icmp::{IcmpError, Query, QueryKind, Quoted};
 pub use ipv4::header_checksum_is_right;
 pub use nd::{Nd, NdKind};
-pub use plain::Plain;
 pub use transport::{Fragment, Tcp, TcpFlags, Transport, Udp};
 
 use crate::addr::{Addr, MacAddr};

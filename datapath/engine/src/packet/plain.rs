@@ -1,143 +1,192 @@
 //! Nearly all frames: TCP or UDP over IP, whole, without tag, options or
-//! extension headers, between hosts, nothing wrong.
+//! extension headers, nothing wrong.
 //!
-//! Read by a function of their own that knows no errors and branches little:
-//! one check of the length, then fields at fixed places. What it does not take
-//! is for [`parse`](super::parse) to tell. The facts are plain numbers, which the
+//! Read by functions of their own that know no errors and branch little: one
+//! check of the length, then words at fixed places. What they do not take is for
+//! [`parse`](super::parse) to tell. The facts are plain numbers, which the
 //! compiler keeps in registers up to where they are stored: as the enums of
-//! [`Packet`](super::Packet) they were copied from one result into the next,
-//! at six times the cost of reading them.
+//! [`Packet`](super::Packet) they were copied from one result into the next, at
+//! six times the cost of reading them.
+//!
+//! Two things are left to whoever needs them. The numbers of a TCP segment are
+//! read once its connection is at hand ([`segment`]). And whether a host may have
+//! these addresses at all is not asked here ([`may_be_hosts`]): no connection is
+//! ever opened between such that may not.
 
-use super::cursor::{Frame, be16, be32, be128};
-use super::{TcpFlags, address, ethertype, header_checksum_is_right, protocol};
+use super::cursor::{Frame, be16, be32, be128, le64};
+use super::{Tcp, TcpFlags, address, header_checksum_is_right, protocol};
 use crate::addr::{Addr, Family, MacAddr};
 
-/// The facts of a plain frame.
+/// The Ethernet header of a frame as two words, so that one comparison tells who
+/// has sent it and what it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plain {
-    /// The destination of the Ethernet header; no group address.
-    pub destination: MacAddr,
-    /// Its source.
-    pub source: MacAddr,
-    /// The family of both addresses.
-    pub family: Family,
-    /// The source of the IP header.
-    pub src: Addr,
-    /// Its destination; another address.
-    pub dst: Addr,
-    /// Source and destination port.
-    pub ports: (u16, u16),
-    /// TCP or UDP.
-    pub protocol: u8,
-    /// Of TCP, as in [`Tcp`](super::Tcp); of UDP 0, as are the next three.
-    pub seq: u32,
-    /// Likewise.
-    pub ack: u32,
-    /// Likewise.
-    pub payload: u32,
-    /// Likewise.
-    pub flags: TcpFlags,
+pub struct Ethernet {
+    /// The destination, as [`MacAddr::bits`].
+    pub destination: u64,
+    /// The source, in the form of [`MacAddr::bits`], and above it the EtherType
+    /// as the wire has it.
+    pub source_and_type: u64,
 }
 
-impl Plain {
-    /// Reads a plain frame; `None` for any other.
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
+
+impl Ethernet {
+    /// The header of a frame without a tag; `None` if the frame is too short, or
+    /// for a group.
     #[inline(always)]
-    pub fn read(frame: Frame<'_>) -> Option<Plain> {
-        let ethernet: &[u8; ETHERNET] = frame.head.first_chunk()?;
-        match be16(ethernet, 12) {
-            ethertype::IPV4 => read_ipv4(frame),
-            ethertype::IPV6 => read_ipv6(frame),
+    pub fn read(frame: Frame<'_>) -> Option<Ethernet> {
+        let bytes: &[u8; ETHERNET] = frame.head.first_chunk()?;
+        let destination = le64(bytes, 0) & MacAddr::BITS;
+        let is_group = destination & MacAddr::GROUP_BIT != 0;
+        (!is_group).then_some(Ethernet { destination, source_and_type: le64(bytes, 6) })
+    }
+
+    /// The source.
+    #[inline]
+    pub fn source(self) -> MacAddr {
+        MacAddr::from_bits(self.source_and_type)
+    }
+}
+
+/// What the second word of an [`Ethernet`] header must be for a plain frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    mask: u64,
+    source: u64,
+}
+
+impl Wanted {
+    const IPV4: u64 = 0x0008 << 48;
+    const IPV6: u64 = 0xdd86 << 48;
+
+    /// IP from this source.
+    pub fn from_source(source: MacAddr) -> Wanted {
+        Wanted { mask: u64::MAX, source: source.bits() }
+    }
+
+    /// IP from any source that is no group.
+    pub fn from_any() -> Wanted {
+        Wanted { mask: !MacAddr::BITS | MacAddr::GROUP_BIT, source: 0 }
+    }
+
+    /// The family of what a frame carries; `None` if it is not what is wanted.
+    #[inline(always)]
+    pub fn family(self, ethernet: Ethernet) -> Option<Family> {
+        match (ethernet.source_and_type & self.mask) ^ self.source {
+            Self::IPV4 => Some(Family::V4),
+            Self::IPV6 => Some(Family::V6),
             _ => None,
         }
     }
 }
 
-/// Bytes of an Ethernet header.
-const ETHERNET: usize = 14;
+/// The facts of a plain packet whose addresses are of type `A`: `u32` or `u128`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plain<A> {
+    /// The source of the IP header.
+    pub src: A,
+    /// Its destination; another address.
+    pub dst: A,
+    /// The source port in the upper half, the destination port in the lower.
+    pub ports: u32,
+    /// TCP or UDP.
+    pub protocol: u8,
+}
+
 /// Bytes to the end of a UDP header, over IPv4 and IPv6.
 const TO_UDP: [usize; 2] = [ETHERNET + 20 + 8, ETHERNET + 40 + 8];
 /// Bytes to the end of a TCP header without options.
 const TO_TCP: [usize; 2] = [ETHERNET + 20 + 20, ETHERNET + 40 + 20];
 
+/// Reads a frame that carries IPv4; `None` if it is not plain.
 #[inline(always)]
-fn read_ipv4(frame: Frame<'_>) -> Option<Plain> {
+pub fn read_ipv4(frame: Frame<'_>) -> Option<Plain<u32>> {
     let bytes: &[u8; TO_UDP[0]] = frame.head.first_chunk()?;
     let header: &[u8; 20] = bytes[ETHERNET..].first_chunk()?;
-    let (src, dst) = (Addr::v4(be32(header, 12)), Addr::v4(be32(header, 16)));
+    let (src, dst) = (be32(header, 12), be32(header, 16));
     let length = u32::from(be16(header, 2));
     // Of flags and offset, "don't fragment" may be set.
     let is_plain = header[0] == 0x45
         && be16(header, 6) & 0x3fff == 0
+        && src != dst
         && length + ETHERNET as u32 <= frame.length
-        && header_checksum_is_right(header)
-        && address::acceptable(src, dst);
+        && header_checksum_is_right(header);
     if !is_plain {
         return None;
     }
     let tcp = || frame.head.first_chunk::<{ TO_TCP[0] }>()?[ETHERNET + 20..].first_chunk();
-    above(
-        bytes,
-        Family::V4,
-        (src, dst),
-        header[9],
-        length.checked_sub(20)?,
-        bytes[ETHERNET + 20..].first_chunk()?,
-        tcp,
-    )
+    let (protocol, length) = (header[9], length.checked_sub(20)?);
+    let ports = above(protocol, length, bytes[ETHERNET + 20..].first_chunk()?, tcp)?;
+    Some(Plain { src, dst, ports, protocol })
 }
 
+/// Reads a frame that carries IPv6; `None` if it is not plain.
 #[inline(always)]
-fn read_ipv6(frame: Frame<'_>) -> Option<Plain> {
+pub fn read_ipv6(frame: Frame<'_>) -> Option<Plain<u128>> {
     let bytes: &[u8; TO_UDP[1]] = frame.head.first_chunk()?;
     let header: &[u8; 40] = bytes[ETHERNET..].first_chunk()?;
-    let (src, dst) = (Addr(be128(header, 8)), Addr(be128(header, 24)));
+    let (src, dst) = (be128(header, 8), be128(header, 24));
     let length = u32::from(be16(header, 4));
-    let is_plain = header[0] >> 4 == 6
-        && length + (ETHERNET + 40) as u32 <= frame.length
-        && src.family() == Family::V6
-        && dst.family() == Family::V6
-        && address::acceptable(src, dst);
+    let is_plain = header[0] >> 4 == 6 && src != dst && length + (ETHERNET + 40) as u32 <= frame.length;
     if !is_plain {
         return None;
     }
     let tcp = || frame.head.first_chunk::<{ TO_TCP[1] }>()?[ETHERNET + 40..].first_chunk();
-    above(bytes, Family::V6, (src, dst), header[6], length, bytes[ETHERNET + 40..].first_chunk()?, tcp)
+    let protocol = header[6];
+    let ports = above(protocol, length, bytes[ETHERNET + 40..].first_chunk()?, tcp)?;
+    Some(Plain { src, dst, ports, protocol })
 }
 
-/// Reads the header above IP, which begins with `above` and ends within the
-/// `length` that IP has room for.
+/// Whether two hosts that have addresses may speak to each other by these two of
+/// one family.
+#[inline]
+pub fn may_be_hosts(family: Family, src: Addr, dst: Addr) -> bool {
+    (src.family(), dst.family()) == (family, family) && address::acceptable(src, dst)
+}
+
+/// The ports of the header above IP, which begins with `above` and ends within
+/// the `length` that IP has room for.
 #[inline(always)]
-fn above<'a, const N: usize>(
-    ethernet: &[u8; N],
-    family: Family,
-    (src, dst): (Addr, Addr),
+fn above<'a>(
     protocol: u8,
     length: u32,
     above: &[u8; 8],
     tcp: impl FnOnce() -> Option<&'a [u8; 20]>,
-) -> Option<Plain> {
-    let (destination, source) = (mac(ethernet, 0)?, mac(ethernet, 6)?);
-    if destination.is_group() || source.is_group() {
-        return None;
-    }
-    let ports = (be16(above, 0), be16(above, 2));
-    let flags = TcpFlags::default();
-    let (seq, ack, payload) = (0, 0, 0);
-    let datagram = Plain { destination, source, family, src, dst, ports, protocol, seq, ack, payload, flags };
-    match protocol {
-        protocol::UDP => (8..=length).contains(&u32::from(be16(above, 4))).then_some(datagram),
-        protocol::TCP => {
-            let header = tcp()?;
-            let own = u32::from(header[12] >> 4) * 4;
-            let (seq, ack, flags) = (be32(header, 4), be32(header, 8), TcpFlags(header[13]));
-            let payload = length.checked_sub(own).filter(|_| own >= 20)?;
-            Some(Plain { seq, ack, flags, payload, ..datagram })
-        }
-        _ => None,
-    }
+) -> Option<u32> {
+    let fits = match protocol {
+        protocol::UDP => (8..=length).contains(&u32::from(be16(above, 4))),
+        protocol::TCP => (20..=length).contains(&header_length(tcp()?)),
+        _ => false,
+    };
+    fits.then_some(be32(above, 0))
 }
 
+/// What a TCP header says of its own length, in bytes.
 #[inline(always)]
-fn mac<const N: usize>(bytes: &[u8; N], at: usize) -> Option<MacAddr> {
-    bytes[at..].first_chunk().copied().map(MacAddr)
+fn header_length(tcp: &[u8; 20]) -> u32 {
+    u32::from(tcp[12] >> 4) * 4
+}
+
+/// The segment in a frame that was read as plain and as TCP.
+#[inline(always)]
+pub fn segment(frame: Frame<'_>, family: Family) -> Option<Tcp> {
+    let (header, length): (&[u8; 20], u32) = match family {
+        Family::V4 => {
+            let bytes: &[u8; TO_TCP[0]] = frame.head.first_chunk()?;
+            (bytes[ETHERNET + 20..].first_chunk()?, u32::from(be16(bytes, ETHERNET + 2)).checked_sub(20)?)
+        }
+        Family::V6 => {
+            let bytes: &[u8; TO_TCP[1]] = frame.head.first_chunk()?;
+            (bytes[ETHERNET + 40..].first_chunk()?, u32::from(be16(bytes, ETHERNET + 4)))
+        }
+    };
+    Some(Tcp {
+        src_port: be16(header, 0),
+        dst_port: be16(header, 2),
+        seq: be32(header, 4),
+        ack: be32(header, 8),
+        flags: TcpFlags(header[13]),
+        payload: length.checked_sub(header_length(header))?,
+    })
 }

@@ -174,7 +174,7 @@ impl Counters {
     #[inline]
     pub(super) fn pass(&self, class: PassClass, sender: InterfaceId, bytes: u32) {
         self.pass_many(class, 1);
-        self.sent(sender, bytes);
+        self.sent(sender, 1, bytes.into());
     }
 
     /// Packets passed, to be told of their senders by [`Counters::sent`].
@@ -184,18 +184,18 @@ impl Counters {
     }
 
     #[inline]
-    pub(super) fn sent(&self, sender: InterfaceId, bytes: u32) {
+    pub(super) fn sent(&self, sender: InterfaceId, packets: u64, bytes: u64) {
         if let Some(interface) = self.interface(sender) {
-            interface.outbound_packets.add(1);
-            interface.outbound_bytes.add(u64::from(bytes));
+            interface.outbound_packets.add(packets);
+            interface.outbound_bytes.add(bytes);
         }
     }
 
     #[inline]
-    pub(super) fn delivered(&self, receiver: InterfaceId, bytes: u32) {
+    pub(super) fn delivered(&self, receiver: InterfaceId, packets: u64, bytes: u64) {
         if let Some(interface) = self.interface(receiver) {
-            interface.inbound_packets.add(1);
-            interface.inbound_bytes.add(u64::from(bytes));
+            interface.inbound_packets.add(packets);
+            interface.inbound_bytes.add(bytes);
         }
     }
 }

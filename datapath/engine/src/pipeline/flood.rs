@@ -79,7 +79,7 @@ impl<'a> Turn<'_, 'a> {
         places: impl Iterator<Item = Delivery>,
     ) -> Result<(), Refused> {
         let counters = &self.engine.counters;
-        let places = places.inspect(|place| counters.delivered(place.receiver, link.bytes));
+        let places = places.inspect(|place| counters.delivered(place.receiver, 1, link.bytes.into()));
         let Some(outcome) = self.out.flood(places) else {
             return Err(Refused(DropReason::NoDestination, link.sender_id()));
         };
@@ -97,7 +97,7 @@ impl<'a> Turn<'_, 'a> {
         port: PortIndex,
     ) {
         self.engine.counters.pass(class, link.sender_id(), link.bytes);
-        self.engine.counters.delivered(receiver.id, link.bytes);
+        self.engine.counters.delivered(receiver.id, 1, link.bytes.into());
         self.out.pass(link.index, Outcome::Send(deliver(link.tagged, receiver.id, port)), class);
     }
 

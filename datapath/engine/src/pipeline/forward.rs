@@ -95,7 +95,7 @@ impl<'a> Turn<'_, 'a> {
     pub(super) fn forward(&mut self, link: &Link<'_>, passed: &Passed<'_>) {
         let outcome = match passed.receiver {
             Receiver::Local(interface, port) => {
-                self.engine.counters.delivered(interface.id, link.bytes);
+                self.engine.counters.delivered(interface.id, 1, link.bytes.into());
                 Some(Outcome::Send(deliver(link.tagged, interface.id, port)))
             }
             Receiver::Uplinks => match known_uplink(

@@ -210,6 +210,8 @@ pub struct Pipeline {
     /// MACs beyond the uplinks, where a VPC has several.
     locations: Locations,
     counters: Arc<Counters>,
+    /// Room for the plain packets of a burst; with the burst while one is judged.
+    glances: Option<Glances>,
     /// In which tick how many groups of the table were looked at.
     swept: (Tick, usize),
     /// By interface slot: connections as they were last told.
@@ -232,6 +234,7 @@ impl Pipeline {
             swept: (Tick(0), 0),
             told: vec![0; config.interface_slots].into(),
             told_to: 0,
+            glances: Some(Glances::new()),
             #[cfg(test)]
             general_only: false,
             fragments: Fragments::new(config.interface_slots),
@@ -331,18 +334,10 @@ impl Pipeline {
         out: &mut Outcomes,
     ) {
         out.clear();
-        let mut turn = Turn { engine: self, snapshot, now, out };
-        let mut glances = Glances::new();
-        let mut works = Works::new();
-        turn.parse(arrivals, &mut glances, &mut works);
-        clock.mark(Stage::Parse, arrivals.len());
-        let unsettled = turn.track(&glances);
-        clock.mark(Stage::Track, glances.len());
-        let left = unsettled.len() + works.len();
-        if left > 0 {
-            turn.judge(arrivals, &unsettled, &works);
-            clock.mark(Stage::Police, left);
-        }
+        let Some(mut glances) = self.glances.take() else { return };
+        glances.clear();
+        Turn { engine: self, snapshot, now, out }.run(arrivals, &mut glances, clock);
+        self.glances = Some(glances);
     }
 }
 
@@ -356,6 +351,22 @@ struct Turn<'e, 'a> {
 }
 
 impl Turn<'_, '_> {
+    /// All stages.
+    #[inline]
+    fn run<C: StageClock>(&mut self, arrivals: &[Arrival<'_>], glances: &mut Glances, clock: &mut C) {
+        let mut works = Works::new();
+        self.parse(arrivals, glances, &mut works);
+        clock.mark(Stage::Parse, arrivals.len());
+        let plain = glances.as_slice();
+        let unsettled = self.track(arrivals, plain, &mut works);
+        clock.mark(Stage::Track, plain.len());
+        let left = unsettled.len() + works.len();
+        if left > 0 {
+            self.judge(arrivals, &unsettled, &works);
+            clock.mark(Stage::Police, left);
+        }
+    }
+
     fn refuse(&mut self, link: &Link<'_>, Refused(reason, at): Refused) {
         self.engine.counters.dropped(reason, at);
         self.out.set(link.index, Outcome::Drop(reason));

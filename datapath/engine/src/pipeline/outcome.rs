@@ -49,6 +49,9 @@ pub enum Fate {
 #[derive(Debug)]
 pub struct Outcomes {
     list: [Outcome; BURST],
+    /// What becomes of the packets in `alike`, a bit for each, instead of what `list` says.
+    common: Outcome,
+    alike: u32,
     /// Packets of the burst whose place in `list` is filled, a bit for each.
     settled: u32,
     /// Packets whose class is in `classes`; what else passed did so by state.
@@ -70,10 +73,11 @@ impl Default for Outcomes {
 impl Outcomes {
     /// Empty; with room for the copies of a usual flood.
     pub fn new() -> Outcomes {
-        let list = [const { Outcome::Drop(DropReason::NoPolicy) }; BURST];
+        const NOTHING: Outcome = Outcome::Drop(DropReason::NoPolicy);
+        let (list, common) = ([const { NOTHING }; BURST], NOTHING);
         let classes = [PassClass::Established; BURST];
         let deliveries = Vec::with_capacity(1024);
-        Outcomes { list, settled: 0, classed: 0, permitted: 0, classes, deliveries }
+        Outcomes { list, common, alike: 0, settled: 0, classed: 0, permitted: 0, classes, deliveries }
     }
 
     /// What becomes of packet `index` of the burst.
@@ -83,7 +87,16 @@ impl Outcomes {
     #[inline]
     pub fn get(&self, index: usize) -> &Outcome {
         assert!(self.is_settled(index), "every packet of the burst has an outcome");
-        &self.list[index]
+        if self.alike >> index & 1 == 1 { &self.common } else { &self.list[index] }
+    }
+
+    /// Where all packets of the burst go, if that is one place for all.
+    #[inline]
+    pub fn sole_delivery(&self) -> Option<Delivery> {
+        match self.common {
+            Outcome::Send(delivery) if self.alike == self.settled && self.settled != 0 => Some(delivery),
+            _ => None,
+        }
     }
 
     /// What became of packet `index`, in a word.
@@ -121,7 +134,7 @@ impl Outcomes {
     }
 
     pub(super) fn clear(&mut self) {
-        (self.settled, self.classed, self.permitted) = (0, 0, 0);
+        (self.alike, self.settled, self.classed, self.permitted) = (0, 0, 0, 0);
         self.deliveries.clear();
     }
 
@@ -129,6 +142,21 @@ impl Outcomes {
     pub(super) fn set(&mut self, index: usize, outcome: Outcome) {
         self.list[index] = outcome;
         self.settled |= 1 << index;
+    }
+
+    /// Settles packets, a bit for each, that their connections let pass to one place.
+    #[inline]
+    pub(super) fn send(&mut self, packets: u32, delivery: Delivery) {
+        if self.alike == 0 {
+            (self.common, self.alike) = (Outcome::Send(delivery), packets);
+            self.settled |= packets;
+            return;
+        }
+        let mut left = packets;
+        while left != 0 {
+            self.set(left.trailing_zeros() as usize, Outcome::Send(delivery));
+            left &= left - 1;
+        }
     }
 
     /// Settles a packet that passes otherwise than by its connection alone.

@@ -1,7 +1,7 @@
 //! The first stage: what the headers say, who sent the packet and whether it is
 //! who it claims to be, and which worker owns its flow.
 
-use super::plain::{Glances, Origin};
+use super::plain::Glances;
 use super::{Arrival, Link, Outcome, Refused, Turn, Work, Works};
 use crate::flow::{FlowHash, FlowKey, Side};
 use crate::forward::{Interface, PortRole};
@@ -13,28 +13,28 @@ impl<'a> Turn<'_, 'a> {
     /// Reads the headers of a burst. What is of a flow of this worker's, and sent
     /// by whom it says, comes to `glances` or `works`; all else is settled.
     #[inline(never)]
-    pub(super) fn parse(
-        &mut self,
-        arrivals: &[Arrival<'_>],
-        glances: &mut Glances<'a>,
-        works: &mut Works<'a>,
-    ) {
-        // Of most bursts all packets are from one port.
-        let mut origin: Option<Origin<'a>> = None;
-        for (index, arrival) in arrivals.iter().enumerate() {
-            if origin.is_none_or(|origin| origin.port != arrival.port) {
-                origin = self.origin_of_plain(arrival.port);
-            }
-            match origin {
-                Some(origin) if self.glance(index, arrival, origin, glances) => {}
-                _ => works.extend(self.read(index, arrival)),
+    pub(super) fn parse(&mut self, arrivals: &[Arrival<'_>], glances: &mut Glances, works: &mut Works<'a>) {
+        let mut at = 0;
+        // Of most bursts all packets are from one port, and plain.
+        while let Some(arrival) = arrivals.get(at) {
+            let port = arrival.port;
+            let origin = self.origin_of_plain(port);
+            while arrivals.get(at).is_some_and(|arrival| arrival.port == port) {
+                if let Some(origin) = &origin {
+                    at += self.glance(at, &arrivals[at..], origin, glances);
+                }
+                // What stopped there, if it is of this port.
+                if let Some(arrival) = arrivals.get(at).filter(|arrival| arrival.port == port) {
+                    works.extend(self.read(at, arrival));
+                    at += 1;
+                }
             }
         }
     }
 
     /// Reads any packet. What is of no flow ends here.
     #[cold]
-    fn read(&mut self, index: usize, arrival: &Arrival<'_>) -> Option<Work<'a>> {
+    pub(super) fn read(&mut self, index: usize, arrival: &Arrival<'_>) -> Option<Work<'a>> {
         let mut work = self.open(index, arrival)?;
         let (key, hash, side) = self.steer(&mut work, arrival)?;
         (work.key, work.hash, work.side) = (key, hash, side);

@@ -1,5 +1,5 @@
 //! The path of plain packets: from the bytes to the connection that settles
-//! them, in one place of 96 bytes per packet.
+//! them, in one cache line per packet.
 //!
 //! It knows what nearly all packets need, and nothing of errors: an address
 //! that is not its interface's first, a flag that may open or end a connection,
@@ -10,217 +10,381 @@
 use arrayvec::ArrayVec;
 
 use super::forward::known_uplink;
-use super::{Arrival, BURST, Link, Outcome, PassClass, Turn, Work};
-use crate::addr::MacAddr;
-use crate::conntrack::Guess;
-use crate::flow::{FlowHash, FlowKey, Side};
-use crate::forward::{Delivery, Endpoint, PortRole, VlanEdit};
-use crate::ids::{PortIndex, VpcIndex};
-use crate::packet::{Ip, Plain, Tcp, TcpFlags, Transport, Udp, protocol};
+use super::{Arrival, BURST, Counters, Link, Outcome, Outcomes, PassClass, Turn, Work, Works};
+use crate::addr::{Addr, Family, MacAddr};
+use crate::conntrack::{Timeouts, Tracking};
+use crate::flow::{FlowHash, FlowHasher, FlowKey, Scope, Side};
+use crate::forward::{Delivery, Endpoint, Locations, PortRole, VlanEdit};
+use crate::ids::{InterfaceId, PortIndex, VpcIndex};
+use crate::packet::plain::{self, Ethernet, Wanted};
+use crate::packet::{Frame, Ip, TcpFlags, Transport, Udp, protocol};
 use crate::policy::{Direction, Query, Service};
+use crate::snapshot::Snapshot;
+use crate::time::Tick;
 use crate::verdict::{DropReason, Judgement};
 
 /// A plain packet of a flow that is this worker's.
-pub(super) struct Glance<'a> {
+#[repr(C, align(64))]
+pub(super) struct Glance {
     pub key: FlowKey,
     pub hash: FlowHash,
+    /// `NONE`: it came by an uplink.
+    sender: InterfaceId,
     bytes: u32,
-    seq: u32,
-    ack: u32,
-    payload: u32,
-    destination: MacAddr,
-    source: MacAddr,
-    /// `None`: it came by an uplink.
-    sender: Option<&'a Endpoint>,
-    /// Its place in the burst.
-    pub index: u8,
-    side: Side,
-    flags: TcpFlags,
+    /// The MAC it is for, as [`MacAddr::bits`]; above it its place in the burst;
+    /// the highest bit is the side that has sent it.
+    place: u64,
 }
 
-const _: () = assert!(size_of::<Glance<'_>>() <= 96);
+const _: () = assert!(size_of::<Glance>() == 64);
 
-/// What the connection has decided of a packet.
-enum Settled {
-    /// It passes.
-    ByState,
-    /// Nothing, or there is none.
-    No { known: bool },
+const INDEX_SHIFT: u32 = 48;
+const SIDE_SHIFT: u32 = 63;
+
+impl Glance {
+    /// Becomes that of a packet; false if it is not plain, or its sender is not who
+    /// it says, and then nothing of it counts.
+    #[inline(always)]
+    fn read(&mut self, hasher: &FlowHasher, frame: Frame<'_>, index: usize, origin: &Origin<'_>) -> bool {
+        let Some(ethernet) = Ethernet::read(frame) else { return false };
+        let side = match origin.wanted.family(ethernet) {
+            Some(Family::V4) => {
+                let Some(plain) = plain::read_ipv4(frame) else { return false };
+                if plain.src & origin.v4.1 != origin.v4.0 && !origin.may_send_from(Addr::v4(plain.src)) {
+                    return false;
+                }
+                let (key, side) = FlowKey::of_plain_v4(origin.scopes[0], plain);
+                (self.key, self.hash) = (key, hasher.hash_v4(&key));
+                side
+            }
+            Some(Family::V6) => {
+                let Some(plain) = plain::read_ipv6(frame) else { return false };
+                if plain.src & origin.v6.1 != origin.v6.0 && !origin.may_send_from(Addr(plain.src)) {
+                    return false;
+                }
+                let (key, side) = FlowKey::of_plain_v6(origin.scopes[1], plain);
+                (self.key, self.hash) = (key, hasher.hash_v6(&key));
+                side
+            }
+            None => return false,
+        };
+        self.place = ethernet.destination | (index as u64) << INDEX_SHIFT | (side as u64) << SIDE_SHIFT;
+        (self.sender, self.bytes) = (origin.sender, frame.length);
+        true
+    }
+
+    /// Its place in the burst.
+    #[inline]
+    pub fn index(&self) -> usize {
+        (self.place >> INDEX_SHIFT) as usize % BURST
+    }
+
+    #[inline]
+    fn side(&self) -> Side {
+        if self.place >> SIDE_SHIFT == 0 { Side::Low } else { Side::High }
+    }
+
+    #[inline]
+    fn destination(&self) -> u64 {
+        self.place & MacAddr::BITS
+    }
+
+    /// Its source and destination.
+    #[inline]
+    fn addrs(&self) -> (Addr, Addr) {
+        let side = self.side();
+        (self.key.endpoint(side).0, self.key.endpoint(side.other()).0)
+    }
 }
 
 /// Plain packets that are not settled, and whether each has a connection.
-pub(super) type Unsettled<'g, 'a> = ArrayVec<(&'g Glance<'a>, bool), BURST>;
+pub(super) type Unsettled<'g> = ArrayVec<(&'g Glance, bool), BURST>;
 
-/// The plain packets of a burst.
-pub(super) type Glances<'a> = ArrayVec<Glance<'a>, BURST>;
+/// The plain packets of a burst, in places that are used again for each.
+pub(super) struct Glances {
+    list: Box<[Glance; BURST]>,
+    count: usize,
+}
 
-/// What the port of a plain packet says about it.
-#[derive(Clone, Copy)]
+const _: () = assert!(BURST.is_power_of_two());
+
+impl Glances {
+    pub fn new() -> Glances {
+        let blank = || Glance {
+            key: FlowKey::NONE,
+            hash: FlowHash(0),
+            sender: InterfaceId::NONE,
+            bytes: 0,
+            place: 0,
+        };
+        Glances { list: Box::new(std::array::from_fn(|_| blank())), count: 0 }
+    }
+
+    pub fn clear(&mut self) {
+        self.count = 0;
+    }
+
+    #[inline]
+    pub fn as_slice(&self) -> &[Glance] {
+        &self.list[..self.count.min(BURST)]
+    }
+
+    /// The place of the next one, which becomes one by [`Glances::keep`].
+    #[inline(always)]
+    fn next(&mut self) -> &mut Glance {
+        &mut self.list[self.count % BURST]
+    }
+
+    #[inline(always)]
+    fn keep(&mut self) {
+        self.count += 1;
+    }
+}
+
+/// What the port of plain packets says about them.
 pub(super) struct Origin<'a> {
-    pub port: PortIndex,
+    port: PortIndex,
     vpc: VpcIndex,
-    /// `None`: it came by an uplink.
-    sender: Option<&'a Endpoint>,
-    /// Whether it came by one of several uplinks: which, is to be noted.
+    wanted: Wanted,
+    scopes: [Scope; 2],
+    /// Value and mask of the addresses that need no second look.
+    v4: (u32, u32),
+    v6: (u128, u128),
+    /// `NONE`: they came by an uplink.
+    sender: InterfaceId,
+    /// Whether they came by one of several uplinks: which, is to be noted.
     is_learnt: bool,
+    snapshot: &'a Snapshot,
+}
+
+impl Origin<'_> {
+    /// Whether the sender may use an address that is not its first.
+    #[cold]
+    fn may_send_from(&self, addr: Addr) -> bool {
+        self.snapshot.interfaces.get(self.sender).is_some_and(|interface| interface.may_send_from(addr))
+    }
+}
+
+/// Plain packets, one after the other, of connections between the same two ends:
+/// what holds for all is found once.
+struct Run<'a> {
+    /// Who sends, and who receives.
+    ends: [InterfaceId; 2],
+    /// The MAC they are for.
+    destination: u64,
+    /// By the side that sends: the ends that must track a connection.
+    tracking: [Tracking; 2],
+    /// `None`: they leave by an uplink.
+    receiver: Option<&'a Endpoint>,
+    timeouts: &'a Timeouts,
+    delivery: Delivery,
+    /// Those that have passed, a bit for each, and their bytes.
+    packets: u32,
+    bytes: u64,
+}
+
+impl<'a> Run<'a> {
+    /// Of what this packet is the first; `None` if its connection does not settle it.
+    #[inline(never)]
+    fn of(
+        snapshot: &'a Snapshot,
+        locations: &Locations,
+        now: Tick,
+        glance: &Glance,
+        ends: [InterfaceId; 2],
+    ) -> Option<Run<'a>> {
+        let [from, to] = ends;
+        if from != glance.sender {
+            return None;
+        }
+        let sender = from.is_some().then(|| snapshot.interfaces.endpoint(from));
+        // What this packet came by was looked up.
+        let sender = match sender {
+            Some(known) => Some(known?),
+            None => None,
+        };
+        let destination = glance.destination();
+        let (receiver, timeouts, delivery) = if to.is_some() {
+            let receiver = snapshot.interfaces.endpoint(to)?;
+            let is_alike = sender.is_none_or(|sender| sender.clock == receiver.clock);
+            if !receiver.receives_as(destination) || !is_alike {
+                return None;
+            }
+            let delivery = Delivery { port: receiver.port, vlan: VlanEdit::Keep, receiver: to };
+            (Some(receiver), &receiver.timeouts, delivery)
+        } else {
+            let mac = MacAddr::from_bits(destination);
+            (None, &sender?.timeouts, known_uplink(snapshot, locations, now, glance.key.vpc(), mac)?)
+        };
+        let tracking = Side::BOTH
+            .map(|side| Tracking::NONE.and(side, sender.is_some()).and(side.other(), receiver.is_some()));
+        Some(Run { ends, destination, tracking, receiver, timeouts, delivery, packets: 0, bytes: 0 })
+    }
+
+    /// Whether a packet of a connection between these ends is of the run.
+    #[inline(always)]
+    fn has(&self, glance: &Glance, ends: [InterfaceId; 2]) -> bool {
+        self.ends == ends && self.ends[0] == glance.sender && self.destination == glance.destination()
+    }
+
+    #[inline(always)]
+    fn add(&mut self, glance: &Glance) {
+        self.packets |= 1 << glance.index();
+        self.bytes += u64::from(glance.bytes);
+    }
+
+    /// Counts its packets and sends them where they go. Returns how many there are.
+    #[inline]
+    fn finish(&self, counters: &Counters, out: &mut Outcomes) -> u64 {
+        let packets = u64::from(self.packets.count_ones());
+        if packets > 0 {
+            counters.sent(self.ends[0], packets, self.bytes);
+            counters.delivered(self.ends[1], packets, self.bytes);
+            out.send(self.packets, self.delivery);
+        }
+        packets
+    }
 }
 
 impl<'a> Turn<'_, 'a> {
     /// Where plain packets of this port are from; `None` if none of it can be plain.
     pub(super) fn origin_of_plain(&self, port: PortIndex) -> Option<Origin<'a>> {
-        match self.snapshot.port(port) {
+        let snapshot = self.snapshot;
+        let (vpc, sender) = match snapshot.port(port) {
             PortRole::Interface(id) => {
-                let vpc = self.snapshot.interfaces.get(*id)?.vpc;
-                let sender = self.snapshot.interfaces.endpoint(*id);
-                Some(Origin { port, vpc, sender, is_learnt: false })
+                let sender = snapshot.interfaces.endpoint(*id).filter(|sender| !sender.guarded)?;
+                (sender.vpc, Some(sender))
             }
-            PortRole::Uplink(uplink) => {
-                let vpc = uplink.untagged?;
-                Some(Origin { port, vpc, sender: None, is_learnt: self.has_several_uplinks(vpc) })
-            }
-            PortRole::Unbound => None,
-        }
+            PortRole::Uplink(uplink) => (uplink.untagged?, None),
+            PortRole::Unbound => return None,
+        };
+        Some(Origin {
+            port,
+            vpc,
+            wanted: sender.map_or(Wanted::from_any(), |sender| Wanted::from_source(sender.mac())),
+            scopes: [Family::V4, Family::V6].map(|family| Scope::new(vpc, family)),
+            // Every address is as good as another where it came by an uplink.
+            v4: sender.map_or((0, 0), Endpoint::first_v4),
+            v6: sender.map_or((0, 0), Endpoint::first_v6),
+            sender: sender.map_or(InterfaceId::NONE, |sender| sender.id),
+            is_learnt: sender.is_none() && self.has_several_uplinks(vpc),
+            snapshot,
+        })
     }
 
-    /// Reads a plain packet. False, and nothing has happened, if it is none, or its sender is not who it says.
-    #[inline(always)]
+    /// Reads packets of one port, of which the first has this place in the burst, up
+    /// to one that is not plain, or whose sender is not who it says. Returns how many.
+    #[inline(never)]
     pub(super) fn glance(
         &mut self,
-        index: usize,
-        arrival: &Arrival<'_>,
-        origin: Origin<'a>,
-        glances: &mut Glances<'a>,
-    ) -> bool {
-        let Turn { engine, snapshot, out, now } = self;
+        first: usize,
+        arrivals: &[Arrival<'_>],
+        origin: &Origin<'a>,
+        glances: &mut Glances,
+    ) -> usize {
         #[cfg(test)]
-        if engine.general_only {
-            return false;
+        if self.engine.general_only {
+            return 0;
         }
-        let Some(plain) = Plain::read(arrival.frame) else { return false };
-        if let Some(sender) = origin.sender {
-            let may_send = || snapshot.interfaces.get(sender.id).is_some_and(|i| i.may_send_from(plain.src));
-            if plain.source != sender.mac || !(sender.has_first(plain.family, plain.src) || may_send()) {
-                return false;
+        let (workers, worker) = (self.engine.workers, self.engine.worker);
+        for (count, arrival) in arrivals.iter().enumerate() {
+            if arrival.port != origin.port {
+                return count;
+            }
+            let glance = glances.next();
+            if !glance.read(&self.engine.hasher, arrival.frame, first + count, origin) {
+                return count;
+            }
+            if origin.is_learnt {
+                let source = Ethernet::read(arrival.frame).map_or(MacAddr([0; 6]), Ethernet::source);
+                self.engine.locations.learn(origin.vpc, source, origin.port, self.now);
+            }
+            let owner = glance.hash.owner(workers);
+            if owner != worker && !arrival.steered {
+                self.out.set(first + count, Outcome::HandOver { to: owner, of: None });
+            } else {
+                glances.keep();
             }
         }
-        if origin.is_learnt {
-            engine.locations.learn(origin.vpc, plain.source, origin.port, *now);
-        }
-        let (src, dst) = ((plain.src, plain.ports.0), (plain.dst, plain.ports.1));
-        let (key, side) = FlowKey::of_family(plain.family, origin.vpc, plain.protocol, src, dst);
-        let hash = engine.hasher.hash(&key);
-        let owner = hash.owner(engine.workers);
-        if owner != engine.worker && !arrival.steered {
-            out.set(index, Outcome::HandOver { to: owner, of: None });
-            return true;
-        }
-        glances.push(Glance {
-            key,
-            hash,
-            bytes: arrival.frame.length,
-            seq: plain.seq,
-            ack: plain.ack,
-            payload: plain.payload,
-            destination: plain.destination,
-            source: plain.source,
-            sender: origin.sender,
-            index: index as u8,
-            side,
-            flags: plain.flags,
-        });
-        true
+        arrivals.len()
     }
 
-    /// Settles the plain packets that their connections settle, and tells the others.
+    /// Settles the plain packets that their connections settle, and tells the
+    /// others; those that no host may send are read again, to be told why.
     #[inline(never)]
-    pub(super) fn track<'g>(&mut self, glances: &'g Glances<'a>) -> Unsettled<'g, 'a> {
+    pub(super) fn track<'g>(
+        &mut self,
+        arrivals: &[Arrival<'_>],
+        glances: &'g [Glance],
+        works: &mut Works<'a>,
+    ) -> Unsettled<'g> {
         let mut unsettled = Unsettled::new();
         let guesses = self.engine.table.guess::<BURST>(glances.iter().map(|glance| glance.hash));
         let mut passed = 0;
+        let mut run = None;
         for (glance, guess) in glances.iter().zip(guesses) {
-            match self.settle_by_state(glance, guess) {
-                Settled::ByState => passed += 1,
-                Settled::No { known } => unsettled.push((glance, known)),
+            let Turn { engine, snapshot, out, now } = self;
+            let entry = engine.table.lookup_guessed(*now, glance.hash, &glance.key, guess);
+            let known = entry.is_some();
+            if let Some(entry) = entry {
+                let (side, ends) = (glance.side(), entry.ends(glance.side()));
+                if !run.as_ref().is_some_and(|run: &Run<'_>| run.has(glance, ends)) {
+                    passed += run.take().map_or(0, |run| run.finish(&engine.counters, out));
+                    run = Run::of(snapshot, &engine.locations, *now, glance, ends);
+                }
+                if let Some(run) = &mut run
+                    && entry.has_tracking(run.tracking[side.index()])
+                    && run.receiver.is_none_or(|receiver| may_receive(snapshot, receiver, glance))
+                {
+                    let has_advanced = match glance.key.protocol() {
+                        protocol::TCP => {
+                            let frame = arrivals[glance.index()].frame;
+                            let segment = plain::segment(frame, glance.key.family());
+                            segment.is_some_and(|tcp| {
+                                entry.advance_by_ack(side, &tcp, *now, run.timeouts)
+                                    // Without ACK it may begin another connection; an error has changed nothing.
+                                    || tcp.flags.contains(TcpFlags::ACK)
+                                        && entry.advance_tcp(side, &tcp, *now, run.timeouts).is_ok()
+                            })
+                        }
+                        _ => {
+                            entry.advance_udp(side, *now, run.timeouts);
+                            true
+                        }
+                    };
+                    if has_advanced {
+                        run.add(glance);
+                        continue;
+                    }
+                }
+            }
+            let (src, dst) = glance.addrs();
+            if plain::may_be_hosts(glance.key.family(), src, dst) {
+                unsettled.push((glance, known));
+            } else {
+                works.extend(self.read(glance.index(), &arrivals[glance.index()]));
             }
         }
-        let counters = &self.engine.counters;
-        counters.table_hits.add(passed);
-        counters.pass_many(PassClass::Established, passed);
+        let Turn { engine, out, .. } = self;
+        passed += run.map_or(0, |run| run.finish(&engine.counters, out));
+        engine.counters.table_hits.add(passed);
+        engine.counters.pass_many(PassClass::Established, passed);
         unsettled
-    }
-
-    /// Lets a packet pass whose connection both ends track and which changes
-    /// nothing about it but its timer and numbers.
-    #[inline(always)]
-    fn settle_by_state(&mut self, glance: &Glance<'a>, guess: Guess) -> Settled {
-        let Turn { engine, snapshot, out, now } = self;
-        let Some(entry) = engine.table.lookup_guessed(*now, glance.hash, &glance.key, guess) else {
-            return Settled::No { known: false };
-        };
-        const NO: Settled = Settled::No { known: true };
-        let side = glance.side;
-        let (from, to) = (entry.end(side), entry.end(side.other()));
-        let is_senders = match glance.sender {
-            Some(sender) => from == sender.id && entry.is_tracked(side) && !sender.guarded,
-            None => !from.is_some(),
-        };
-        if !is_senders {
-            return NO;
-        }
-        let (delivery, timeouts) = match snapshot.interfaces.endpoint(to) {
-            Some(receiver) => {
-                let Some(port) = receiver.port else { return NO };
-                let dst = glance.key.endpoint(side.other()).0;
-                let may_receive = || snapshot.interfaces.get(to).is_some_and(|i| i.may_receive_for(dst));
-                let is_receivers = entry.is_tracked(side.other())
-                    && !receiver.guarded
-                    && receiver.mac == glance.destination
-                    && glance.sender.is_none_or(|sender| sender.clock == receiver.clock)
-                    && (receiver.has_first(glance.key.family(), dst) || may_receive());
-                if !is_receivers {
-                    return NO;
-                }
-                (Delivery { port, vlan: VlanEdit::Keep, receiver: to }, &receiver.timeouts)
-            }
-            None => {
-                let (vpc, locations) = (glance.key.vpc(), &engine.locations);
-                match (glance.sender, known_uplink(snapshot, locations, *now, vpc, glance.destination)) {
-                    (Some(sender), Some(delivery)) if !to.is_some() => (delivery, &sender.timeouts),
-                    _ => return NO,
-                }
-            }
-        };
-        if glance.key.protocol() == protocol::TCP {
-            // Without ACK it may begin another connection; an error has changed nothing.
-            if !glance.flags.contains(TcpFlags::ACK)
-                || entry.advance_tcp(side, &glance.tcp(), *now, timeouts).is_err()
-            {
-                return NO;
-            }
-        } else {
-            entry.advance_stateless(side, *now, timeouts);
-        }
-        if let Some(sender) = glance.sender {
-            engine.counters.sent(sender.id, glance.bytes);
-        }
-        engine.counters.delivered(to, glance.bytes);
-        out.set(glance.index.into(), Outcome::Send(delivery));
-        Settled::ByState
     }
 
     /// Settles a packet between two interfaces that has no connection, if rules
     /// permit it without tracking or refuse it without a trace. False: it is not
     /// settled.
     #[inline(never)]
-    pub(super) fn settle_by_rules(&mut self, glance: &Glance<'a>) -> bool {
+    pub(super) fn settle_by_rules(&mut self, glance: &Glance) -> bool {
         let Turn { engine, snapshot, out, .. } = self;
-        let (key, side) = (&glance.key, glance.side);
+        let (key, side) = (&glance.key, glance.side());
         let [(src, src_port), (dst, dst_port)] = [key.endpoint(side), key.endpoint(side.other())];
-        let Some(from) = glance.sender.filter(|from| !from.guarded) else { return false };
-        let Some(sender) = snapshot.interfaces.get(from.id) else { return false };
-        let Some(receiver) = snapshot.interfaces.by_mac(key.vpc(), glance.destination) else { return false };
+        let Some(sender) = snapshot.interfaces.get(glance.sender) else { return false };
+        let destination = MacAddr::from_bits(glance.destination());
+        let Some(receiver) = snapshot.interfaces.by_mac(key.vpc(), destination) else { return false };
         let Some(port) = receiver.port else { return false };
-        if receiver.id == from.id || receiver.border.is_some() || !receiver.may_receive_for(dst) {
+        if receiver.id == sender.id || receiver.border.is_some() || !receiver.may_receive_for(dst) {
             return false;
         }
         let service = |port| Service::new(key.family(), key.protocol(), port);
@@ -239,53 +403,54 @@ impl<'a> Turn<'_, 'a> {
         let (reason, at) = match (outbound, inbound) {
             (Judgement::Untracked, Judgement::Untracked) => {
                 engine.counters.table_misses.add(1);
-                engine.counters.pass(PassClass::Untracked, from.id, glance.bytes);
-                engine.counters.delivered(receiver.id, glance.bytes);
+                engine.counters.pass(PassClass::Untracked, sender.id, glance.bytes);
+                engine.counters.delivered(receiver.id, 1, glance.bytes.into());
                 let delivery = Delivery { port, vlan: VlanEdit::Keep, receiver: receiver.id };
-                out.pass(glance.index.into(), Outcome::Send(delivery), PassClass::Untracked);
+                out.pass(glance.index(), Outcome::Send(delivery), PassClass::Untracked);
                 return true;
             }
             (Judgement::Untracked, Judgement::Denied) => (DropReason::InboundDenied, receiver.id),
-            (Judgement::Denied, _) => (DropReason::OutboundDenied, from.id),
+            (Judgement::Denied, _) => (DropReason::OutboundDenied, sender.id),
             _ => return false,
         };
         engine.counters.table_misses.add(1);
         engine.counters.dropped(reason, at);
-        out.set(glance.index.into(), Outcome::Drop(reason));
+        out.set(glance.index(), Outcome::Drop(reason));
         true
     }
 
     /// All that the general stages need of a plain packet.
-    pub(super) fn whole(&self, glance: &Glance<'a>, arrivals: &[Arrival<'_>]) -> Work<'a> {
-        let &Glance { key, hash, side, bytes, destination, source, .. } = glance;
-        let (src, dst) = (key.endpoint(side).0, key.endpoint(side.other()).0);
-        let tcp = glance.tcp();
+    pub(super) fn whole(&self, glance: &Glance, arrivals: &[Arrival<'_>]) -> Work<'a> {
+        let &Glance { key, hash, sender, bytes, .. } = glance;
+        let (index, side) = (glance.index(), glance.side());
+        let [(src, src_port), (dst, dst_port)] = [key.endpoint(side), key.endpoint(side.other())];
+        let Arrival { frame, port, .. } = arrivals[index];
         let transport = match key.protocol() {
-            protocol::TCP => Transport::Tcp(tcp),
-            _ => Transport::Udp(Udp { src_port: tcp.src_port, dst_port: tcp.dst_port }),
+            protocol::TCP => plain::segment(frame, key.family()).map(Transport::Tcp),
+            _ => None,
         };
-        let index = usize::from(glance.index);
-        let sender = glance.sender.and_then(|endpoint| self.snapshot.interfaces.get(endpoint.id));
         let link = Link {
             index,
-            port: arrivals[index].port,
+            port,
             bytes,
             tagged: false,
             vpc: key.vpc(),
-            sender,
-            source,
-            destination,
+            sender: self.snapshot.interfaces.get(sender),
+            source: Ethernet::read(frame).map_or(MacAddr([0; 6]), Ethernet::source),
+            destination: MacAddr::from_bits(glance.destination()),
         };
+        let transport = transport.unwrap_or(Transport::Udp(Udp { src_port, dst_port }));
         Work { link, key, hash, side, ip: Ip { src, dst, protocol: key.protocol(), transport } }
     }
 }
 
-impl Glance<'_> {
-    /// The segment, if it is TCP.
-    #[inline(always)]
-    fn tcp(&self) -> Tcp {
-        let Glance { seq, ack, payload, flags, side, .. } = *self;
-        let (src_port, dst_port) = (self.key.endpoint(side).1, self.key.endpoint(side.other()).1);
-        Tcp { src_port, dst_port, seq, ack, flags, payload }
-    }
+/// Whether this receiver may be sent a packet for this address.
+#[inline(always)]
+fn may_receive(snapshot: &Snapshot, receiver: &Endpoint, glance: &Glance) -> bool {
+    let (_, dst) = glance.addrs();
+    let has_it = match glance.key.family() {
+        Family::V4 => dst.0 as u32 & receiver.first_v4().1 == receiver.first_v4().0,
+        Family::V6 => dst.0 & receiver.first_v6().1 == receiver.first_v6().0,
+    };
+    has_it || snapshot.interfaces.get(receiver.id).is_some_and(|interface| interface.may_receive_for(dst))
 }

@@ -11,6 +11,7 @@ use crate::conntrack::{Entry, Slot, Timeouts};
 use crate::flow::Side;
 use crate::forward::{IcmpErrors, Interface};
 use crate::ids::{InterfaceId, VpcIndex};
+use crate::packet::plain::may_be_hosts;
 use crate::packet::{Fragment, IcmpError, Ip, TcpFlags, Transport, protocol};
 use crate::policy::{Direction, Query, Service};
 use crate::verdict::{DropReason, Judgement};
@@ -96,7 +97,7 @@ fn icmp_port(icmp_type: u8, code: u8) -> u16 {
 /// A packet that is left to be judged.
 enum Left<'w, 'a> {
     /// A plain one, and whether it has a connection.
-    Glance(&'w Glance<'a>, bool),
+    Glance(&'w Glance, bool),
     /// Any other.
     Work(&'w Work<'a>),
 }
@@ -105,18 +106,13 @@ impl<'a> Turn<'_, 'a> {
     /// Settles packets in the order in which they came: each may open a flow that
     /// the next is of.
     #[inline(never)]
-    pub(super) fn judge(
-        &mut self,
-        arrivals: &[Arrival<'_>],
-        unsettled: &Unsettled<'_, 'a>,
-        works: &Works<'a>,
-    ) {
+    pub(super) fn judge(&mut self, arrivals: &[Arrival<'_>], unsettled: &Unsettled<'_>, works: &Works<'a>) {
         let mut order = [const { None }; BURST];
         for work in works {
             order[work.link.index] = Some(Left::Work(work));
         }
         for (glance, known) in unsettled {
-            order[usize::from(glance.index)] = Some(Left::Glance(glance, *known));
+            order[glance.index()] = Some(Left::Glance(glance, *known));
         }
         // Each is looked up in its turn; what that reads is asked for here.
         self.engine.table.guess::<BURST>(works.iter().map(|work| work.hash));
@@ -256,7 +252,9 @@ impl<'a> Turn<'_, 'a> {
         let slot_of_it = slot.filter(|_| matches);
         let mut scratch = Timeouts::DEFAULT;
         let timeouts = timeouts(tracking, &mut scratch);
-        let opened = Entry::open(*key, side, &work.ip, self.now, timeouts);
+        // The path of plain packets relies on it: no connection of a host without an address.
+        let opened = Entry::open(*key, side, &work.ip, self.now, timeouts)
+            .filter(|_| may_be_hosts(key.family(), work.ip.src, work.ip.dst));
         if slot_of_it.is_none() && opened.is_none() {
             return Ok(false);
         }

@@ -1,6 +1,7 @@
 //! What holds for any bytes: no panic, no fact from beyond the packet, nothing
 //! that the flow's key could not hold; and agreement with a parser of another make.
 
+use super::super::plain::{self, Ethernet, Wanted, may_be_hosts};
 use super::*;
 use crate::addr::Family;
 use crate::flow::FlowKey;
@@ -85,14 +86,29 @@ fn padding_changes_nothing() {
 }
 
 /// The facts of a plain frame as the general parsers tell them.
-fn ip_of(plain: &Plain) -> Ip {
-    let Plain { ports: (src_port, dst_port), seq, ack, flags, payload, .. } = *plain;
-    let transport = match plain.protocol {
-        protocol::TCP => Transport::Tcp(Tcp { src_port, dst_port, seq, ack, flags, payload }),
+fn read_plain(frame: &[u8]) -> Option<(MacAddr, MacAddr, Ip)> {
+    let frame = Frame::whole(frame);
+    let ethernet = Ethernet::read(frame)?;
+    let family = Wanted::from_any().family(ethernet)?;
+    assert_eq!(Wanted::from_source(ethernet.source()).family(ethernet), Some(family));
+    let (src, dst, ports, protocol) = match family {
+        Family::V4 => {
+            plain::read_ipv4(frame).map(|p| (Addr::v4(p.src), Addr::v4(p.dst), p.ports, p.protocol))
+        }
+        Family::V6 => plain::read_ipv6(frame).map(|p| (Addr(p.src), Addr(p.dst), p.ports, p.protocol)),
+    }?;
+    let (src_port, dst_port) = ((ports >> 16) as u16, ports as u16);
+    let transport = match protocol {
+        protocol::TCP => Transport::Tcp(plain::segment(frame, family).expect("it was read as TCP")),
         _ => Transport::Udp(Udp { src_port, dst_port }),
     };
-    assert_eq!((plain.src.family(), plain.dst.family()), (plain.family, plain.family));
-    Ip { src: plain.src, dst: plain.dst, protocol: plain.protocol, transport }
+    assert_eq!(transport.ports(), Some((src_port, dst_port)));
+    let ip = Ip { src, dst, protocol, transport };
+    may_be_hosts(family, src, dst).then_some((
+        MacAddr::from_bits(ethernet.destination),
+        ethernet.source(),
+        ip,
+    ))
 }
 
 /// The facts of a frame that should be read as plain: none other may be, and
@@ -112,9 +128,7 @@ fn should_be_plain(frame: &[u8]) -> Option<(MacAddr, MacAddr, Ip)> {
 /// What the later stages rely on for every packet; and that the short way
 /// reads what it reads as the long way does.
 fn check(frame: &[u8]) -> Result<(), TestCaseError> {
-    let plain =
-        Plain::read(Frame::whole(frame)).map(|plain| (plain.destination, plain.source, ip_of(&plain)));
-    prop_assert_eq!(plain, should_be_plain(frame));
+    prop_assert_eq!(read_plain(frame), should_be_plain(frame));
     let Ok(packet) = parse(Frame::whole(frame)) else { return Ok(()) };
     prop_assert!(!packet.source.is_group());
     prop_assert!(packet.tagged || packet.vlan.is_none());
@@ -187,11 +201,29 @@ fn the_short_way_takes_what_it_is_for() {
     for (src, dst) in [("10.0.0.1:1000", "10.0.0.9:53"), ("[fd00::1]:1000", "[fd00::9]:53")] {
         for packet in [Packet::udp(src, dst, b""), Packet::tcp(src, dst, TcpFlags::ACK, 1, 1, b"x")] {
             let frame = packet.frame(mac(1), mac(2));
-            let short = Plain::read(Frame::whole(&frame)).map(|plain| Body::Ip(ip_of(&plain)));
+            let short = read_plain(&frame).map(|(_, _, ip)| Body::Ip(ip));
             assert_eq!(short, parse(Frame::whole(&frame)).ok().map(|packet| packet.body));
             assert!(short.is_some());
         }
     }
+}
+
+#[test]
+fn what_is_from_another_or_not_ip_is_not_wanted() {
+    let frame = Packet::udp("10.0.0.1:1000", "10.0.0.9:53", b"").frame(mac(1), mac(2));
+    let read = |frame: &[u8]| Ethernet::read(Frame::whole(frame)).expect("an Ethernet header");
+    let (own, other) = (Wanted::from_source(mac(1)), Wanted::from_source(mac(3)));
+    assert_eq!(own.family(read(&frame)), Some(Family::V4));
+    assert_eq!(other.family(read(&frame)), None);
+    let mut group = frame.clone();
+    group[6] |= 1;
+    assert_eq!(Wanted::from_any().family(read(&group)), None, "a group sends nothing");
+    let mut tagged = frame.clone();
+    tagged[12..14].copy_from_slice(&[0x81, 0]);
+    assert_eq!(Wanted::from_any().family(read(&tagged)), None);
+    let mut flooded = frame;
+    flooded[0] |= 1;
+    assert_eq!(Ethernet::read(Frame::whole(&flooded)), None);
 }
 
 #[test]

@@ -214,3 +214,16 @@ fn d22_services_are_exempt_where_configured_and_nowhere_else() {
     let passed = (0..2000).filter(|_| world.send_out(A, &flood) == out()).count();
     assert_eq!(passed as u32, super::super::EXEMPT_PER_SECOND / TICKS_PER_SECOND);
 }
+
+#[test]
+fn a_host_without_an_address_opens_no_connection() {
+    let mut world = World::new();
+    world.open(A, &[], &[Open::Ports(17, 67, 67)]);
+    world.open(B, &[Open::Ports(17, 67, 67)], &[]);
+    world.interfaces[A].source_dest_check = false;
+    let ask = |from: &str| Packet::udp(&format!("{from}:68"), "10.0.0.2:67", b"");
+    assert_eq!(world.send(A, B, &ask("0.0.0.0")), to(B));
+    assert_eq!((world.connections(), world.passed(PassClass::Untracked)), (0, 1));
+    assert_eq!(world.send(A, B, &ask("10.0.0.1")), to(B));
+    assert_eq!((world.connections(), world.passed(PassClass::NewTracked)), (1, 1));
+}

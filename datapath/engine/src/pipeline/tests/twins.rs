@@ -44,8 +44,15 @@ impl Sent {
         if self.fault == 1 {
             source = host(self.to.max(1) - 1);
         }
-        let (source, target) =
-            (format!("{source}:{}", self.ports.0), format!("{}:{}", host(self.to), self.ports.1));
+        // What no host may have: its own machine's address, or none.
+        let martian = if self.six { ["[::1]", "[::]"] } else { ["127.0.0.1", "0.0.0.0"] };
+        let mut target = host(self.to);
+        match self.fault {
+            7 => source = martian[usize::from(self.ports.0 > 1)].to_string(),
+            8 => target = martian[usize::from(self.ports.0 > 1)].to_string(),
+            _ => {}
+        }
+        let (source, target) = (format!("{source}:{}", self.ports.0), format!("{target}:{}", self.ports.1));
         let packet = match self.tcp {
             None => Packet::udp(&source, &target, b"data"),
             Some((flags, seq, ack)) => {
@@ -73,7 +80,7 @@ fn sent() -> impl Strategy<Value = Sent> {
     let flags = prop_oneof![4 => Just(0x10u8), 3 => Just(0x02), 3 => Just(0x12), 1 => Just(0x11), 1 => Just(0x04), 1 => any::<u8>()];
     let off = || prop_oneof![6 => 0..2i32, 1 => any::<i32>()];
     let ports = prop_oneof![Just((1u16, 53u16)), Just((1, 80))];
-    let fault = prop_oneof![20 => Just(0u8), 4 => 1..7u8];
+    let fault = prop_oneof![20 => Just(0u8), 4 => 1..9u8];
     let tcp = prop_oneof![2 => Just(None), 1 => (flags, off(), off()).prop_map(Some)];
     (0..HOSTS, 0..HOSTS, prop::bool::weighted(0.3), (ports, any::<bool>()), tcp, fault)
         .prop_filter("a host does not speak to itself", |(from, to, ..)| from != to)

@@ -1,0 +1,48 @@
+//! Sends bursts of one kind through the pipeline, over and over: what a profiler
+//! is pointed at.
+//!
+//!     cargo build --release -p engine --features build --example packets
+//!     valgrind --tool=callgrind --dump-instr=yes target/release/examples/packets established 1024 20
+//!
+//! Prints the least time per packet of a round.
+
+#[path = "../benches/support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+
+use engine::pipeline::BURST;
+use support::{Rules, Switch, replies, requests};
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize| words.get(at).and_then(|word| word.parse::<u32>().ok());
+    let rules = match words.first().map(String::as_str) {
+        Some("established") => Rules::Block,
+        Some("untracked") => Rules::Everyone,
+        Some("denied") => Rules::Nothing,
+        _ => return usage(),
+    };
+    let (Some(flows), Some(rounds)) = (number(1), number(2)) else { return usage() };
+    if flows < BURST as u32 || rounds == 0 {
+        return usage();
+    }
+    let (there, back) = (requests(flows), replies(flows));
+    let mut switch = Switch::new(flows as usize * 2, rules);
+    let mut least = f64::INFINITY;
+    for _ in 0..rounds {
+        let start = std::time::Instant::now();
+        for (there, back) in there.chunks(BURST).zip(back.chunks(BURST)) {
+            switch.run(0, there);
+            switch.run(1, back);
+        }
+        least = least.min(start.elapsed().as_nanos() as f64 / f64::from(2 * flows));
+    }
+    println!("{least:.1} ns per packet at the least");
+    ExitCode::SUCCESS
+}
+
+fn usage() -> ExitCode {
+    eprintln!("packets established|untracked|denied FLOWS ROUNDS: at least {BURST} flows and one round");
+    ExitCode::from(2)
+}
