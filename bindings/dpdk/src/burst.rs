@@ -23,6 +23,12 @@ impl Burst {
         self.0.is_full()
     }
 
+    /// Whether each packet is one segment, of which nothing was left to others.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.0.iter().all(|mbuf| mbuf.segments() == 1 && !mbuf.has_offload())
+    }
+
     /// Adds a packet.
     ///
     /// # Errors

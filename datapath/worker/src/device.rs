@@ -150,6 +150,12 @@ impl TxQueue {
         }
     }
 
+    /// Whether it refuses no packet of one segment that asks for nothing, whatever its length.
+    #[inline]
+    pub fn takes_all_plain(&self) -> bool {
+        matches!(self, TxQueue::Dpdk(_))
+    }
+
     /// Bytes of the longest frame that it sends, where that is known.
     pub fn longest(&self) -> u32 {
         match self {

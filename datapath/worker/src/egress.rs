@@ -15,6 +15,10 @@ use crate::offload::{Terms, make_ready};
 use crate::statistics::WorkerStatistics;
 use crate::wiring::Peer;
 
+/// From so many packets on a burst is sent as a whole; fewer wait for others that
+/// go the same way in this turn.
+const WHOLE: usize = 8;
+
 /// Everything a packet can leave by.
 pub(crate) struct Egress {
     pub pool: Mempool,
@@ -43,7 +47,48 @@ impl Egress {
 
     /// Sends each packet of a burst where it goes. `port` is where all of them
     /// came in; `None`: as noted in each.
+    #[inline]
     pub fn sort(
+        &mut self,
+        peers: &mut [Option<Peer>],
+        burst: &mut Burst,
+        port: Option<PortIndex>,
+        outcomes: &Outcomes,
+    ) {
+        let is_sent = match outcomes.sole_delivery() {
+            Some(delivery) if burst.len() >= WHOLE => self.send_whole(delivery, burst),
+            _ => false,
+        };
+        if !is_sent {
+            self.sort_each(peers, burst, port, outcomes);
+        }
+    }
+
+    /// Sends a burst as it is to the one place where all of it goes; false, and
+    /// nothing has happened, if its packets have to be looked at one by one.
+    fn send_whole(&mut self, delivery: Delivery, burst: &mut Burst) -> bool {
+        let Some(exit) = self.exits.get(delivery.port) else { return false };
+        let Way::Queue(queue) = &mut exit.way else { return false };
+        if delivery.vlan != VlanEdit::Keep || !burst.is_plain() || !queue.takes_all_plain() {
+            return false;
+        }
+        // What has waited goes ahead.
+        let mut taken = exit.outbox.flush(|waiting| queue.send(waiting));
+        if exit.outbox.len() == 0 {
+            taken += queue.send(burst);
+        }
+        self.statistics.transmitted.add(taken as u64);
+        for packet in burst.drain() {
+            let (taken, fits) = exit.outbox.push(packet, |waiting| queue.send(waiting));
+            self.statistics.transmitted.add(taken as u64);
+            if !fits {
+                self.counters.dropped(DropReason::TransmitFull, delivery.receiver);
+            }
+        }
+        true
+    }
+
+    fn sort_each(
         &mut self,
         peers: &mut [Option<Peer>],
         burst: &mut Burst,

@@ -68,6 +68,21 @@ impl Entry {
             Transport::Other => State::Other,
             Transport::Error(_) | Transport::NeighbourDiscovery(_) | Transport::Fragment(_) => return None,
         };
+        let tcp = if let Transport::Tcp(tcp) = &ip.transport { Some(tcp) } else { None };
+        Some(Entry::begin(key, originator, state, tcp, now, timeouts))
+    }
+
+    /// The connection that a packet opens which leads to this state; a segment, if
+    /// it is TCP.
+    #[inline]
+    pub fn begin(
+        key: FlowKey,
+        originator: Side,
+        state: State,
+        tcp: Option<&Tcp>,
+        now: Tick,
+        timeouts: &Timeouts,
+    ) -> Entry {
         // Who answers a SYN that nobody saw is not who opened the connection.
         let answers = state == State::SynReceived;
         let originator_is_high = (originator == Side::High) != answers;
@@ -78,10 +93,10 @@ impl Entry {
             flags: if originator_is_high { ORIGINATOR } else { 0 } | if answers { REPLIED } else { 0 },
             ..Entry::empty()
         };
-        if let Transport::Tcp(tcp) = &ip.transport {
+        if let Some(tcp) = tcp {
             entry.start(originator, tcp);
         }
-        Some(entry)
+        entry
     }
 
     /// Whether this packet begins another connection between the same endpoints:

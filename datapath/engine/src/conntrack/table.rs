@@ -406,6 +406,16 @@ impl Table {
         }
     }
 
+    /// Asks for the line that a connection of this flow would lie in.
+    #[inline]
+    pub fn prefetch_room(&self, hash: FlowHash) {
+        let home = self.home(hash);
+        let free = self.groups[home].matching(0);
+        if free != 0 {
+            prefetch_slice(&self.entries, home * SLOTS + free.trailing_zeros() as usize);
+        }
+    }
+
     /// The first empty slot within reach.
     fn free_slot(&self, hash: FlowHash) -> Option<Slot> {
         for group in self.probes(self.home(hash), tag_of(hash)) {

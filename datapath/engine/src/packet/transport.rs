@@ -104,6 +104,13 @@ impl TcpFlags {
         self.0 & flags.0 == flags.0
     }
 
+    /// SYN alone: the first segment of a connection.
+    #[inline]
+    pub const fn opens(self) -> bool {
+        self.contains(TcpFlags::SYN)
+            && !self.intersects(TcpFlags(TcpFlags::ACK.0 | TcpFlags::RST.0 | TcpFlags::FIN.0))
+    }
+
     /// Whether any of these bits is set.
     #[inline]
     pub const fn intersects(self, flags: TcpFlags) -> bool {

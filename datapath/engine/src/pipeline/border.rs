@@ -8,10 +8,15 @@ use crate::packet::{Ip, protocol};
 use crate::policy::Direction;
 use crate::verdict::DropReason;
 
+/// Whether this end's subnet is guarded.
+#[inline]
+pub(super) fn is_guarded(interface: Option<&Interface>) -> bool {
+    interface.is_some_and(|interface| interface.border.is_some())
+}
+
 /// Whether a packet may leave its sender's subnet and enter its receiver's.
 #[inline]
 pub(super) fn cross_borders(work: &Work<'_>, receiver: Option<&Interface>) -> Result<(), Refused> {
-    let is_guarded = |interface: Option<&Interface>| interface.is_some_and(|i| i.border.is_some());
     match is_guarded(work.link.sender) || is_guarded(receiver) {
         true => judge_borders(work, receiver),
         false => Ok(()),

@@ -34,10 +34,18 @@ impl<'a> Receiver<'a> {
 impl<'a> Turn<'_, 'a> {
     /// The receiver of a packet by its destination MAC.
     pub(super) fn receiver(&self, work: &Work<'_>) -> Result<Receiver<'a>, Refused> {
+        self.received_by(work, self.snapshot.interfaces.by_mac(work.link.vpc, work.link.destination))
+    }
+
+    /// The same where it is known which interface has the destination MAC, if any.
+    #[inline]
+    pub(super) fn received_by(
+        &self,
+        work: &Work<'_>,
+        interface: Option<&'a Interface>,
+    ) -> Result<Receiver<'a>, Refused> {
         let link = &work.link;
-        let Some(interface) = self.snapshot.interfaces.by_mac(link.vpc, link.destination) else {
-            return self.uplinks(link);
-        };
+        let Some(interface) = interface else { return self.uplinks(link) };
         let Some(port) = interface.port else { return self.uplinks(link) };
         if interface.id == link.sender_id() {
             return Err(Refused(DropReason::Hairpin, interface.id));

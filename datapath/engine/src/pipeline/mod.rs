@@ -17,6 +17,7 @@ mod exempt;
 mod flood;
 mod forward;
 mod fragments;
+mod newcomers;
 mod observe;
 mod outcome;
 mod parse;

@@ -18,10 +18,8 @@ use crate::forward::{Delivery, Endpoint, Locations, PortRole, VlanEdit};
 use crate::ids::{InterfaceId, PortIndex, VpcIndex};
 use crate::packet::plain::{self, Ethernet, Wanted};
 use crate::packet::{Frame, Ip, TcpFlags, Transport, Udp, protocol};
-use crate::policy::{Direction, Query, Service};
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
-use crate::verdict::{DropReason, Judgement};
 
 /// A plain packet of a flow that is this worker's.
 #[repr(C, align(64))]
@@ -29,8 +27,8 @@ pub(super) struct Glance {
     pub key: FlowKey,
     pub hash: FlowHash,
     /// `NONE`: it came by an uplink.
-    sender: InterfaceId,
-    bytes: u32,
+    pub sender: InterfaceId,
+    pub bytes: u32,
     /// The MAC it is for, as [`MacAddr::bits`]; above it its place in the burst;
     /// the highest bit is the side that has sent it.
     place: u64,
@@ -79,13 +77,15 @@ impl Glance {
         (self.place >> INDEX_SHIFT) as usize % BURST
     }
 
+    /// The side that has sent it.
     #[inline]
-    fn side(&self) -> Side {
+    pub fn side(&self) -> Side {
         if self.place >> SIDE_SHIFT == 0 { Side::Low } else { Side::High }
     }
 
+    /// The MAC it is for, as [`MacAddr::bits`].
     #[inline]
-    fn destination(&self) -> u64 {
+    pub fn destination(&self) -> u64 {
         self.place & MacAddr::BITS
     }
 
@@ -372,81 +372,40 @@ impl<'a> Turn<'_, 'a> {
         unsettled
     }
 
-    /// Settles a packet between two interfaces that has no connection, if rules
-    /// permit it without tracking or refuse it without a trace. False: it is not
-    /// settled.
-    #[inline(never)]
-    pub(super) fn settle_by_rules(&mut self, glance: &Glance) -> bool {
-        let Turn { engine, snapshot, out, .. } = self;
-        let (key, side) = (&glance.key, glance.side());
-        let [(src, src_port), (dst, dst_port)] = [key.endpoint(side), key.endpoint(side.other())];
-        let Some(sender) = snapshot.interfaces.get(glance.sender) else { return false };
-        let destination = MacAddr::from_bits(glance.destination());
-        let Some(receiver) = snapshot.interfaces.by_mac(key.vpc(), destination) else { return false };
-        let Some(port) = receiver.port else { return false };
-        if receiver.id == sender.id || receiver.border.is_some() || !receiver.may_receive_for(dst) {
-            return false;
-        }
-        let service = |port| Service::new(key.family(), key.protocol(), port);
-        let query = |remote| Query {
-            vpc: key.vpc(),
-            family: key.family(),
-            service: service(dst_port),
-            reply_service: Some(service(src_port)),
-            remote,
-        };
-        let outbound = sender.judge(&snapshot.tables, Direction::Outbound, &query(dst));
-        let inbound = match outbound {
-            Judgement::Untracked => receiver.judge(&snapshot.tables, Direction::Inbound, &query(src)),
-            other => other,
-        };
-        let (reason, at) = match (outbound, inbound) {
-            (Judgement::Untracked, Judgement::Untracked) => {
-                engine.counters.table_misses.add(1);
-                engine.counters.pass(PassClass::Untracked, sender.id, glance.bytes);
-                engine.counters.delivered(receiver.id, 1, glance.bytes.into());
-                let delivery = Delivery { port, vlan: VlanEdit::Keep, receiver: receiver.id };
-                out.pass(glance.index(), Outcome::Send(delivery), PassClass::Untracked);
-                return true;
-            }
-            (Judgement::Untracked, Judgement::Denied) => (DropReason::InboundDenied, receiver.id),
-            (Judgement::Denied, _) => (DropReason::OutboundDenied, sender.id),
-            _ => return false,
-        };
-        engine.counters.table_misses.add(1);
-        engine.counters.dropped(reason, at);
-        out.set(glance.index(), Outcome::Drop(reason));
-        true
-    }
-
     /// All that the general stages need of a plain packet.
     pub(super) fn whole(&self, glance: &Glance, arrivals: &[Arrival<'_>]) -> Work<'a> {
-        let &Glance { key, hash, sender, bytes, .. } = glance;
-        let (index, side) = (glance.index(), glance.side());
+        let &Glance { key, hash, .. } = glance;
+        let side = glance.side();
         let [(src, src_port), (dst, dst_port)] = [key.endpoint(side), key.endpoint(side.other())];
-        let Arrival { frame, port, .. } = arrivals[index];
-        let transport = match key.protocol() {
-            protocol::TCP => plain::segment(frame, key.family()).map(Transport::Tcp),
+        let segment = match key.protocol() {
+            protocol::TCP => plain::segment(arrivals[glance.index()].frame, key.family()),
             _ => None,
         };
-        let link = Link {
+        let transport = segment.map_or(Transport::Udp(Udp { src_port, dst_port }), Transport::Tcp);
+        let ip = Ip { src, dst, protocol: key.protocol(), transport };
+        Work { link: self.link(glance, arrivals), key, hash, side, ip }
+    }
+
+    /// What is below IP of a plain packet.
+    pub(super) fn link(&self, glance: &Glance, arrivals: &[Arrival<'_>]) -> Link<'a> {
+        let index = glance.index();
+        let Arrival { frame, port, .. } = arrivals[index];
+        Link {
             index,
             port,
-            bytes,
+            bytes: glance.bytes,
             tagged: false,
-            vpc: key.vpc(),
-            sender: self.snapshot.interfaces.get(sender),
+            vpc: glance.key.vpc(),
+            sender: self.snapshot.interfaces.get(glance.sender),
             source: Ethernet::read(frame).map_or(MacAddr([0; 6]), Ethernet::source),
             destination: MacAddr::from_bits(glance.destination()),
-        };
-        let transport = transport.unwrap_or(Transport::Udp(Udp { src_port, dst_port }));
-        Work { link, key, hash, side, ip: Ip { src, dst, protocol: key.protocol(), transport } }
+        }
     }
 }
 
 /// Whether this receiver may be sent a packet for this address.
 #[inline(always)]
-fn may_receive(snapshot: &Snapshot, receiver: &Endpoint, glance: &Glance) -> bool {
+pub(super) fn may_receive(snapshot: &Snapshot, receiver: &Endpoint, glance: &Glance) -> bool {
     let (_, dst) = glance.addrs();
     let has_it = match glance.key.family() {
         Family::V4 => dst.0 as u32 & receiver.first_v4().1 == receiver.first_v4().0,

@@ -3,16 +3,15 @@
 
 use super::border::cross_borders;
 use super::forward::Receiver;
-use super::plain::{Glance, Unsettled};
 use super::track::timeouts;
-use super::{Arrival, BURST, PassClass, Passed, Refused, Turn, Work, Works};
-use crate::addr::{Addr, Family};
+use super::{PassClass, Passed, Refused, Turn, Work};
+use crate::addr::{Addr, Family, MacAddr};
 use crate::conntrack::{Entry, Slot, Timeouts};
 use crate::flow::Side;
 use crate::forward::{IcmpErrors, Interface};
 use crate::ids::{InterfaceId, VpcIndex};
 use crate::packet::plain::may_be_hosts;
-use crate::packet::{Fragment, IcmpError, Ip, TcpFlags, Transport, protocol};
+use crate::packet::{Fragment, IcmpError, Ip, Transport, protocol};
 use crate::policy::{Direction, Query, Service};
 use crate::verdict::{DropReason, Judgement};
 
@@ -49,7 +48,7 @@ impl Question {
         let family = ip.src.family();
         let service = |port| Service::new(family, ip.protocol, port);
         let (port, reply, mid_stream) = match ip.transport {
-            Transport::Tcp(tcp) => (tcp.dst_port, Some(service(tcp.src_port)), !opens(tcp.flags)),
+            Transport::Tcp(tcp) => (tcp.dst_port, Some(service(tcp.src_port)), !tcp.flags.opens()),
             Transport::Udp(udp) => (udp.dst_port, Some(service(udp.src_port)), false),
             Transport::Query(q) => (icmp_port(q.icmp_type, q.code), None, false),
             Transport::Error(e) => (icmp_port(e.icmp_type, e.code), None, false),
@@ -85,54 +84,13 @@ impl Question {
     }
 }
 
-/// SYN alone: the first segment of a connection.
-fn opens(flags: TcpFlags) -> bool {
-    flags.contains(TcpFlags::SYN) && !flags.intersects(TcpFlags::ACK | TcpFlags::RST | TcpFlags::FIN)
-}
-
 fn icmp_port(icmp_type: u8, code: u8) -> u16 {
     u16::from_be_bytes([icmp_type, code])
 }
 
-/// A packet that is left to be judged.
-enum Left<'w, 'a> {
-    /// A plain one, and whether it has a connection.
-    Glance(&'w Glance, bool),
-    /// Any other.
-    Work(&'w Work<'a>),
-}
-
 impl<'a> Turn<'_, 'a> {
-    /// Settles packets in the order in which they came: each may open a flow that
-    /// the next is of.
-    #[inline(never)]
-    pub(super) fn judge(&mut self, arrivals: &[Arrival<'_>], unsettled: &Unsettled<'_>, works: &Works<'a>) {
-        let mut order = [const { None }; BURST];
-        for work in works {
-            order[work.link.index] = Some(Left::Work(work));
-        }
-        for (glance, known) in unsettled {
-            order[glance.index()] = Some(Left::Glance(glance, *known));
-        }
-        // Each is looked up in its turn; what that reads is asked for here.
-        self.engine.table.guess::<BURST>(works.iter().map(|work| work.hash));
-        let inserted = self.engine.table.statistics().inserted;
-        for left in order.into_iter().flatten() {
-            match left {
-                Left::Work(work) => self.judge_one(work),
-                Left::Glance(glance, known) => {
-                    let table = &self.engine.table;
-                    let is_new = table.statistics().inserted != inserted
-                        && table.lookup(self.now, glance.hash, &glance.key).is_some();
-                    if known || is_new || !self.settle_by_rules(glance) {
-                        self.judge_one(&self.whole(glance, arrivals));
-                    }
-                }
-            }
-        }
-    }
-
-    fn judge_one(&mut self, work: &Work<'a>) {
+    /// Settles a packet, whatever it is.
+    pub(super) fn judge_one(&mut self, work: &Work<'a>) {
         let slot = self.engine.table.lookup(self.now, work.hash, &work.key);
         let counters = &self.engine.counters;
         if slot.is_some() { &counters.table_hits } else { &counters.table_misses }.add(1);
@@ -349,12 +307,18 @@ impl<'a> Turn<'_, 'a> {
     /// What an uplink brings may not come from an interface of this switch.
     pub(super) fn check_uplink_source(&self, work: &Work<'_>) -> Result<(), Refused> {
         let link = &work.link;
+        match link.sender {
+            Some(_) => Ok(()),
+            None => self.check_source_beyond(link.vpc, link.source, work.ip.src),
+        }
+    }
+
+    /// [`Turn::check_uplink_source`] of what an uplink has brought.
+    pub(super) fn check_source_beyond(&self, vpc: VpcIndex, mac: MacAddr, src: Addr) -> Result<(), Refused> {
         let here = |i: Option<&Interface>| i.is_some_and(|i| i.port.is_some());
-        if link.sender.is_some() {
-            Ok(())
-        } else if here(self.snapshot.interfaces.by_mac(link.vpc, link.source)) {
+        if here(self.snapshot.interfaces.by_mac(vpc, mac)) {
             Err(Refused(DropReason::SpoofedMac, InterfaceId::NONE))
-        } else if here(self.snapshot.interfaces.by_address(link.vpc, work.ip.src)) {
+        } else if here(self.snapshot.interfaces.by_address(vpc, src)) {
             Err(Refused(DropReason::SpoofedAddress, InterfaceId::NONE))
         } else {
             Ok(())

@@ -29,6 +29,13 @@ impl Service {
         Service(protocol << 16 | port)
     }
 
+    /// [`Service::new`] of TCP or UDP, whose ports mean the same in both families.
+    #[inline]
+    pub const fn with_ports(protocol: u8, port: u16) -> Service {
+        debug_assert!(protocol == TCP || protocol == UDP);
+        Service((protocol as u32) << 16 | port as u32)
+    }
+
     /// TCP or UDP, the protocols whose open flows need no tracking.
     #[inline]
     pub(super) const fn open_class(self) -> Option<usize> {

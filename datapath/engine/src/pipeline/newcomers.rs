@@ -1,0 +1,290 @@
+//! What no connection has settled, in the order in which it came: each may open a
+//! flow that the next is of.
+//!
+//! Rules do not depend on connections. So plain packets that had none when the burst
+//! was looked up are judged by rules first, all together, and the lines where their
+//! connections will lie are asked for; then each is settled in its turn. Should one
+//! have a connection by then, what rules had to say of it is forgotten.
+
+use arrayvec::ArrayVec;
+
+use super::border::is_guarded;
+use super::forward::Receiver;
+use super::plain::{Glance, Unsettled, may_receive};
+use super::track::timeouts;
+use super::{Arrival, BURST, Link, Outcome, PassClass, Passed, Refused, Turn, Works};
+use crate::addr::MacAddr;
+use crate::conntrack::{Entry, State, Timeouts};
+use crate::forward::{Delivery, Endpoint, Interface, VlanEdit};
+use crate::ids::InterfaceId;
+use crate::packet::plain::{self, Ethernet};
+use crate::packet::{Tcp, protocol};
+use crate::policy::{Direction, Query, Service};
+use crate::verdict::{DropReason, Judgement};
+
+/// The two ends of new flows, found once for packets that come one after the other.
+struct Ends<'a> {
+    from: InterfaceId,
+    /// The MAC they are for, as [`MacAddr::bits`].
+    destination: u64,
+    /// `None`: they came by an uplink.
+    sender: Option<&'a Interface>,
+    receiver: Receiver<'a>,
+    /// The receiver's, where it is an interface.
+    endpoint: Option<&'a Endpoint>,
+    /// Whether either end is beyond an uplink, so that what passes may be exempt.
+    is_outside: bool,
+}
+
+/// A plain packet without a connection, and how rules judge it at either end; `None`:
+/// that end is not on this switch, or was not asked.
+struct Newcomer<'g> {
+    glance: &'g Glance,
+    /// Their place in the list.
+    ends: u8,
+    outbound: Option<Judgement>,
+    inbound: Option<Judgement>,
+}
+
+const _: () = assert!(size_of::<Newcomer<'_>>() == 16);
+
+impl Newcomer<'_> {
+    fn is_tracked(&self) -> bool {
+        [self.outbound, self.inbound].contains(&Some(Judgement::Tracked))
+    }
+}
+
+/// A packet that is left.
+#[derive(Clone, Copy)]
+enum Left {
+    /// By its place among the newcomers.
+    Newcomer(u8),
+    /// Among the unsettled.
+    Glance(u8),
+    /// Among those that are not plain.
+    Work(u8),
+}
+
+impl<'a> Turn<'_, 'a> {
+    /// Settles all that is left of a burst.
+    #[inline(never)]
+    pub(super) fn judge(&mut self, arrivals: &[Arrival<'_>], unsettled: &Unsettled<'_>, works: &Works<'a>) {
+        let mut order = [None; BURST];
+        for (place, work) in works.iter().enumerate() {
+            order[work.link.index] = Some(Left::Work(place as u8));
+        }
+        // Each is looked up in its turn; what that reads is asked for here.
+        self.engine.table.guess::<BURST>(works.iter().map(|work| work.hash));
+        let mut ends = ArrayVec::<Ends<'a>, BURST>::new();
+        let mut newcomers = ArrayVec::<Newcomer<'_>, BURST>::new();
+        for (place, (glance, known)) in unsettled.iter().enumerate() {
+            let newcomer = if *known { None } else { self.newcomer(glance, arrivals, &mut ends) };
+            order[glance.index()] = Some(match newcomer {
+                Some(newcomer) => {
+                    newcomers.push(newcomer);
+                    Left::Newcomer(newcomers.len() as u8 - 1)
+                }
+                None => Left::Glance(place as u8),
+            });
+        }
+        for newcomer in newcomers.iter().filter(|newcomer| newcomer.is_tracked()) {
+            self.engine.table.prefetch_room(newcomer.glance.hash);
+        }
+        let inserted = self.engine.table.statistics().inserted;
+        let mut missed = 0;
+        for left in order.into_iter().flatten() {
+            let glance = match left {
+                Left::Work(place) => {
+                    self.judge_one(&works[usize::from(place)]);
+                    continue;
+                }
+                Left::Newcomer(place) => {
+                    let newcomer = &newcomers[usize::from(place)];
+                    if !self.has_come(newcomer.glance, inserted) {
+                        missed += 1;
+                        self.settle_newcomer(newcomer, &ends[usize::from(newcomer.ends)], arrivals);
+                        continue;
+                    }
+                    newcomer.glance
+                }
+                Left::Glance(place) => unsettled[usize::from(place)].0,
+            };
+            self.judge_one(&self.whole(glance, arrivals));
+        }
+        self.engine.counters.table_misses.add(missed);
+    }
+
+    /// Whether a connection has come into the table since it held `inserted` in all,
+    /// and is this packet's.
+    #[inline]
+    fn has_come(&self, glance: &Glance, inserted: u64) -> bool {
+        let table = &self.engine.table;
+        table.statistics().inserted != inserted && table.lookup(self.now, glance.hash, &glance.key).is_some()
+    }
+
+    /// Has rules judge a packet without a connection; `None` if more than rules has to
+    /// be asked, or there is a reason to refuse it that they do not know.
+    #[inline]
+    fn newcomer<'g>(
+        &self,
+        glance: &'g Glance,
+        arrivals: &[Arrival<'_>],
+        all_ends: &mut ArrayVec<Ends<'a>, BURST>,
+    ) -> Option<Newcomer<'g>> {
+        let is_of = |ends: &Ends<'_>| (ends.from, ends.destination) == (glance.sender, glance.destination());
+        if !all_ends.last().is_some_and(is_of) {
+            all_ends.push(self.ends(glance)?);
+        }
+        let ends = all_ends.last()?;
+        let (key, side) = (&glance.key, glance.side());
+        let [(src, src_port), (dst, dst_port)] = [key.endpoint(side), key.endpoint(side.other())];
+        if ends.endpoint.is_some_and(|receiver| !may_receive(self.snapshot, receiver, glance))
+            || ends.is_outside && self.may_be_beyond_rules(glance, ends, arrivals)
+        {
+            return None;
+        }
+        let service = |port| Service::with_ports(key.protocol(), port);
+        let (service, reply_service) = (service(dst_port), Some(service(src_port)));
+        let ask = |end: Option<&Interface>, direction, remote| {
+            let query = Query { vpc: key.vpc(), family: key.family(), service, reply_service, remote };
+            end.map(|interface| interface.judge(&self.snapshot.tables, direction, &query))
+        };
+        let outbound = ask(ends.sender, Direction::Outbound, dst);
+        let inbound = match outbound {
+            Some(Judgement::Denied) => None,
+            _ => ask(ends.receiver.interface(), Direction::Inbound, src),
+        };
+        let newcomer = Newcomer { glance, ends: all_ends.len() as u8 - 1, outbound, inbound };
+        // What does not open a connection may be the answer to a rule that is gone.
+        let opens = || segment(glance, arrivals).is_none_or(|tcp| tcp.flags.opens());
+        (!newcomer.is_tracked() || opens()).then_some(newcomer)
+    }
+
+    /// Whether a packet from or to an uplink may be exempt from rules, or has a source
+    /// that nobody beyond an uplink has.
+    #[inline(never)]
+    fn may_be_beyond_rules(&self, glance: &Glance, ends: &Ends<'_>, arrivals: &[Arrival<'_>]) -> bool {
+        let (key, side) = (&glance.key, glance.side());
+        let [(src, src_port), (_, dst_port)] = [key.endpoint(side), key.endpoint(side.other())];
+        let is_honest = || {
+            let source = Ethernet::read(arrivals[glance.index()].frame).map(Ethernet::source);
+            source.is_some_and(|source| self.check_source_beyond(key.vpc(), source, src).is_ok())
+        };
+        !self.snapshot.exempt.is_empty()
+            || is_dhcp(key.protocol(), src_port, dst_port)
+            || ends.sender.is_none() && !is_honest()
+    }
+
+    /// The ends of a plain packet, if neither is guarded and the receiver is another.
+    fn ends(&self, glance: &Glance) -> Option<Ends<'a>> {
+        let snapshot = self.snapshot;
+        let (from, vpc, destination) = (glance.sender, glance.key.vpc(), glance.destination());
+        let sender = snapshot.interfaces.get(from);
+        let found = snapshot.interfaces.by_mac(vpc, MacAddr::from_bits(destination));
+        let receiver = match found.and_then(|interface| Some((interface, interface.port?))) {
+            Some((receiver, port)) if receiver.id != from => Receiver::Local(receiver, port),
+            None if sender.is_some() && snapshot.vpc(vpc).is_some_and(|vpc| !vpc.uplinks.is_empty()) => {
+                Receiver::Uplinks
+            }
+            _ => return None,
+        };
+        let endpoint = receiver.interface().and_then(|receiver| snapshot.interfaces.endpoint(receiver.id));
+        let is_outside = sender.is_none() || endpoint.is_none();
+        let is_open = !is_guarded(sender) && !is_guarded(receiver.interface());
+        is_open.then_some(Ends { from, destination, sender, receiver, endpoint, is_outside })
+    }
+
+    /// Settles a packet that has no connection as rules have judged it.
+    fn settle_newcomer(&mut self, newcomer: &Newcomer<'_>, ends: &Ends<'a>, arrivals: &[Arrival<'_>]) {
+        let Newcomer { glance, outbound, inbound, .. } = newcomer;
+        if *outbound == Some(Judgement::Denied) {
+            return self.refuse_plain(glance, Refused(DropReason::OutboundDenied, ends.from));
+        }
+        let opened = if newcomer.is_tracked() {
+            self.open_connection(newcomer, ends, segment(glance, arrivals))
+        } else {
+            Ok(())
+        };
+        // The receiver's refusal is reported first; the sender's side is tracked all the same (D24).
+        if *inbound == Some(Judgement::Denied) {
+            return self.refuse_plain(glance, Refused(DropReason::InboundDenied, ends.receiver.id()));
+        }
+        if let Err(refused) = opened {
+            return self.refuse_plain(glance, refused);
+        }
+        let class = if newcomer.is_tracked() { PassClass::NewTracked } else { PassClass::Untracked };
+        match ends.receiver {
+            Receiver::Local(receiver, port) => {
+                let counters = &self.engine.counters;
+                counters.pass(class, ends.from, glance.bytes);
+                counters.delivered(receiver.id, 1, glance.bytes.into());
+                let delivery = Delivery { port, vlan: VlanEdit::Keep, receiver: receiver.id };
+                self.out.pass(glance.index(), Outcome::Send(delivery), class);
+            }
+            Receiver::Uplinks => {
+                let link: Link<'a> = self.link(glance, arrivals);
+                self.forward(&link, &Passed { class, receiver: ends.receiver });
+            }
+        }
+    }
+
+    #[inline]
+    fn refuse_plain(&mut self, glance: &Glance, Refused(reason, at): Refused) {
+        self.engine.counters.dropped(reason, at);
+        self.out.set(glance.index(), Outcome::Drop(reason));
+    }
+
+    /// Opens the connection of a packet that has none, where rules have it tracked.
+    fn open_connection(
+        &mut self,
+        newcomer: &Newcomer<'_>,
+        ends: &Ends<'a>,
+        tcp: Option<Tcp>,
+    ) -> Result<(), Refused> {
+        let Newcomer { glance, outbound, inbound, .. } = newcomer;
+        let (now, side) = (self.now, glance.side());
+        let tracking = |end: Option<&'a Interface>, judgement: &Option<Judgement>| {
+            end.filter(|_| *judgement == Some(Judgement::Tracked))
+        };
+        let tracking = [tracking(ends.sender, outbound), tracking(ends.receiver.interface(), inbound)];
+        let table = &mut self.engine.table;
+        for interface in tracking.into_iter().flatten() {
+            if !table.has_allowance(now, interface.id, interface.settings.connections) {
+                return Err(Refused(DropReason::AllowanceExceeded, interface.id));
+            }
+        }
+        let mut scratch = Timeouts::DEFAULT;
+        let timeouts = timeouts(tracking, &mut scratch);
+        let state = if tcp.is_some() { State::SynSent } else { State::UdpRequest };
+        let mut entry = Entry::begin(glance.key, side, state, tcp.as_ref(), now, timeouts);
+        for (at, end, tracks) in
+            [(side, ends.from, tracking[0]), (side.other(), ends.receiver.id(), tracking[1])]
+        {
+            entry.set_end(at, end);
+            if tracks.is_some() {
+                entry.set_tracked(at);
+            }
+        }
+        let at = if tracking[0].is_some() { ends.from } else { ends.receiver.id() };
+        match table.insert(now, glance.hash, entry) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Refused(DropReason::ConntrackFull, at)),
+        }
+    }
+}
+
+/// The segment of a packet, if it is TCP.
+#[inline]
+fn segment(glance: &Glance, arrivals: &[Arrival<'_>]) -> Option<Tcp> {
+    match glance.key.protocol() {
+        protocol::TCP => plain::segment(arrivals[glance.index()].frame, glance.key.family()),
+        _ => None,
+    }
+}
+
+/// Ports by which clients and servers of DHCP (RFC 2131, RFC 8415) speak.
+#[inline]
+fn is_dhcp(protocol: u8, src_port: u16, dst_port: u16) -> bool {
+    protocol == protocol::UDP
+        && matches!((src_port.min(dst_port), src_port.max(dst_port)), (67, 68) | (546, 547))
+}
