@@ -16,13 +16,17 @@
 //! all-new flows and evicts nothing.
 //!
 //! # When it is full (D23)
-//! A newcomer moves the clock hand over two groups. What has expired there is
-//! forgotten, else the expendable connection that would expire first is given
-//! up: one that is half-open (SYN without a completed handshake, TCP picked up
-//! from one side, UDP or ICMP never answered) or over. An established one never
-//! is; where the hand meets no other, the newcomer is refused. The place is free
-//! anywhere, not within the newcomer's reach: at 0.85 load there is a free slot
-//! within reach as good as always.
+//! A newcomer moves the clock hand on, over thirty slots at most. The first expired
+//! connection that it meets makes room. Else, of the first four expendable ones the
+//! one that would expire first is given up: one that is half-open (SYN without a
+//! completed handshake, TCP picked up from one side, UDP or ICMP never answered) or
+//! over. An established one never is; where the hand meets no other, the newcomer is
+//! refused. So a table full of a flood costs a newcomer four lines, which were asked
+//! for ahead. The place is free anywhere, not within the newcomer's reach: at 0.85
+//! load there is a free slot within reach as good as always.
+//!
+//! Of an interface whose allowance is used up, the hand looks at eight slots for one
+//! of its own; a flood at one interface is bounded more tightly than one of all.
 //!
 //! Rejected: a victim among the 240 slots within reach. It finds the last
 //! half-open entry of a full table, and reads 200 entries from 16 places for it:

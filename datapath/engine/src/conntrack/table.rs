@@ -14,8 +14,17 @@ const SLOTS: usize = 15;
 /// strides rather than neighbours, since full neighbours come in clusters.
 pub const PROBES: usize = 16;
 
-/// Groups that the clock hand looks through for a newcomer when the table is full.
-const RECLAIM_GROUPS: usize = 2;
+/// Slots that the clock hand looks at for a newcomer when the table is full.
+const RECLAIM_SLOTS: usize = 2 * SLOTS;
+
+/// Slots that it looks at for a newcomer whose interface has used up its allowance.
+const ALLOWANCE_SLOTS: usize = 8;
+
+/// Expendable connections that it chooses from, unless it meets an expired one.
+const CANDIDATES: usize = 4;
+
+/// Groups by which the clock hand's lines are asked for ahead of it.
+const GROUPS_AHEAD: usize = 2;
 
 /// The highest overflow count: nothing is sent on from a group that has it.
 const MAX_OVERFLOW: u16 = u16::MAX;
@@ -106,6 +115,7 @@ pub struct Table {
     entries: Box<[Entry]>,
     len: usize,
     limit: usize,
+    /// The clock hand: the slot that is looked at next.
     hand: usize,
     statistics: TableStatistics,
     /// By interface slot: connections that its end tracks.
@@ -183,6 +193,7 @@ impl Table {
     }
 
     /// Counts the ends of a connection that track it, or counts them off.
+    #[inline]
     fn count(&mut self, entry: &Entry, change: impl Fn(u32) -> u32) {
         for side in Side::BOTH {
             if entry.is_tracked(side)
@@ -213,17 +224,17 @@ impl Table {
     }
 
     /// Whether the interface may track one more (D23): it has fewer than `most`,
-    /// or the clock hand, moved on over two groups, meets one of its own that has
+    /// or the clock hand, moved on over a few slots, meets one of its own that has
     /// expired or is expendable.
+    #[inline]
     pub fn has_allowance(&mut self, now: Tick, interface: InterfaceId, most: u32) -> bool {
-        let is_below = |table: &Table| table.tracked_by(interface.slot()) < most;
-        is_below(self)
-            || (0..RECLAIM_GROUPS).any(|_| {
-                let group = self.hand;
-                self.turn_hand();
-                self.expire(group, now);
-                is_below(self) || self.give_up(group, |entry| entry.is_tracked_by(interface))
-            })
+        self.tracked_by(interface.slot()) < most
+            || self.make_room(
+                now,
+                ALLOWANCE_SLOTS,
+                |table| table.tracked_by(interface.slot()) < most,
+                |entry| entry.is_tracked_by(interface),
+            )
     }
 
     /// What has happened so far.
@@ -382,9 +393,10 @@ impl Table {
     /// # Errors
     /// [`TableFull`] if the table is at its capacity, and the clock hand meets
     /// only connections that live and are not
-    /// [expendable](crate::conntrack::State::is_expendable) in the two groups it
-    /// looks through. Also if no slot within reach of the flow is free, nor
-    /// could be: with a keyed hash that does not happen.
+    /// [expendable](crate::conntrack::State::is_expendable) in the slots it looks
+    /// at. Also if no slot within reach of the flow is free, nor could be: with a
+    /// keyed hash that does not happen.
+    #[inline]
     pub fn insert(&mut self, now: Tick, hash: FlowHash, entry: Entry) -> Result<Slot, TableFull> {
         if let Some(slot) = self.find(hash, entry.key()) {
             self.statistics.expired += 1;
@@ -392,18 +404,43 @@ impl Table {
             self.replace(slot, entry);
             return Ok(slot);
         }
-        let room = self.len < self.limit || (0..RECLAIM_GROUPS).any(|_| self.reclaim(now));
-        let slot = self.free_slot(hash).filter(|_| room).or_else(|| {
-            let home = self.home(hash);
-            (room && self.shed(home, now)).then(|| self.free_slot(hash)).flatten()
-        });
-        match slot {
-            Some(slot) => Ok(self.fill(slot, hash, entry)),
-            None => {
-                self.statistics.refused += 1;
-                Err(TableFull)
-            }
+        let has_room = self.len < self.limit
+            || self.make_room(now, RECLAIM_SLOTS, |table| table.len < table.limit, |_| true);
+        let home = self.home(hash);
+        let free = self.groups[home].matching(0);
+        if free != 0 && has_room {
+            let slot = Slot::new(home, free.trailing_zeros() as usize);
+            self.fill(slot, hash, entry, 0);
+            return Ok(slot);
         }
+        self.insert_further(now, hash, entry, has_room)
+    }
+
+    /// Where the flow's own group is full.
+    #[inline(never)]
+    fn insert_further(
+        &mut self,
+        now: Tick,
+        hash: FlowHash,
+        entry: Entry,
+        has_room: bool,
+    ) -> Result<Slot, TableFull> {
+        let home = self.home(hash);
+        let slot = self
+            .free_slot(hash)
+            .filter(|_| has_room)
+            .or_else(|| (has_room && self.shed(home, now)).then(|| self.free_slot(hash)).flatten());
+        let Some(slot) = slot else {
+            self.statistics.refused += 1;
+            return Err(TableFull);
+        };
+        let mut displacement = 0;
+        for group in self.probes(home, tag_of(hash)).take_while(|g| *g != slot.group()) {
+            self.groups[group].0[SLOTS] += 1;
+            displacement += 1;
+        }
+        self.fill(slot, hash, entry, displacement);
+        Ok(slot)
     }
 
     /// Asks for the line that a connection of this flow would lie in.
@@ -430,18 +467,63 @@ impl Table {
         None
     }
 
-    /// Moves the clock hand on by a group in search of room.
-    fn reclaim(&mut self, now: Tick) -> bool {
-        let group = self.hand;
-        self.turn_hand();
-        self.shed(group, now)
+    /// Moves the clock hand on over at most `slots`, until what it has forgotten is
+    /// enough. What has expired goes first; else the expendable connection that would
+    /// expire first, of the first few that it meets and that `may` be given up.
+    #[inline(never)]
+    fn make_room(
+        &mut self,
+        now: Tick,
+        slots: usize,
+        is_enough: impl Fn(&Table) -> bool,
+        may: impl Fn(&Entry) -> bool,
+    ) -> bool {
+        let mut candidates = 0;
+        let mut victim: Option<(Tick, Slot)> = None;
+        for _ in 0..slots {
+            let slot = Slot(self.hand as u32);
+            self.turn_hand();
+            if self.groups[slot.group()].0[slot.lane()] == 0 {
+                continue;
+            }
+            let entry = self.entry(slot);
+            let deadline = entry.deadline();
+            if entry.is_expired(now) {
+                self.remove(slot);
+                self.statistics.expired += 1;
+                if is_enough(self) {
+                    return true;
+                }
+            } else if entry.state().is_expendable() && may(entry) {
+                if victim.is_none_or(|(earliest, _)| deadline < earliest) {
+                    victim = Some((deadline, slot));
+                }
+                candidates += 1;
+                if candidates == CANDIDATES {
+                    break;
+                }
+            }
+        }
+        let Some((_, slot)) = victim else { return false };
+        self.remove(slot);
+        self.statistics.shed += 1;
+        true
     }
 
+    /// On to the next slot. What it will look at later is asked for, group by group,
+    /// to be on its way while packets are worked on.
+    #[inline]
     fn turn_hand(&mut self) {
-        self.hand = if self.hand + 1 == self.groups.len() { 0 } else { self.hand + 1 };
-        // What the hand will look at next is on its way while packets are worked on.
-        prefetch_slice(&self.groups, self.hand + 2 * RECLAIM_GROUPS);
-        let ahead = self.hand + RECLAIM_GROUPS;
+        self.hand = if self.hand + 1 == self.entries.len() { 0 } else { self.hand + 1 };
+        if self.hand.is_multiple_of(SLOTS) {
+            self.prefetch_ahead();
+        }
+    }
+
+    fn prefetch_ahead(&self) {
+        let group = self.hand / SLOTS;
+        prefetch_slice(&self.groups, group + 2 * GROUPS_AHEAD);
+        let ahead = group + GROUPS_AHEAD;
         if ahead < self.groups.len() {
             for lane in self.taken(ahead) {
                 prefetch_slice(&self.entries, ahead * SLOTS + lane);
@@ -449,19 +531,16 @@ impl Table {
         }
     }
 
-    /// Makes room in a group: forgets what has expired, else the expendable
+    /// Makes room in a group: forgets what has expired, else gives up the expendable
     /// connection that would expire first. False if there is neither.
     fn shed(&mut self, group: usize, now: Tick) -> bool {
-        self.expire(group, now) > 0 || self.give_up(group, |_| true)
-    }
-
-    /// Gives up the expendable connection of a group that would expire first,
-    /// among those that may be.
-    fn give_up(&mut self, group: usize, may: impl Fn(&Entry) -> bool) -> bool {
+        if self.expire(group, now) > 0 {
+            return true;
+        }
         let victim = self
             .taken(group)
             .map(|lane| Slot::new(group, lane))
-            .filter(|slot| self.entry(*slot).state().is_expendable() && may(self.entry(*slot)))
+            .filter(|slot| self.entry(*slot).state().is_expendable())
             .min_by_key(|slot| self.entry(*slot).deadline());
         let Some(slot) = victim else { return false };
         self.remove(slot);
@@ -483,19 +562,15 @@ impl Table {
         expired
     }
 
-    fn fill(&mut self, slot: Slot, hash: FlowHash, entry: Entry) -> Slot {
-        let mut displacement = 0;
-        for group in self.probes(self.home(hash), tag_of(hash)).take_while(|g| *g != slot.group()) {
-            self.groups[group].0[SLOTS] += 1;
-            displacement += 1;
-        }
+    #[inline]
+    fn fill(&mut self, slot: Slot, hash: FlowHash, entry: Entry, displacement: u8) {
         self.groups[slot.group()].0[slot.lane()] = tag_of(hash);
-        self.entries[slot.0 as usize] = entry;
-        self.entry_mut(slot).set_displacement(displacement);
         self.count(&entry, |n| n + 1);
+        let place = &mut self.entries[slot.0 as usize];
+        *place = entry;
+        place.set_displacement(displacement);
         self.len += 1;
         self.statistics.inserted += 1;
-        slot
     }
 
     /// Puts another connection with the same key in the place of this one.
@@ -527,13 +602,15 @@ impl Table {
         self.probes(home, tag).take(displacement)
     }
 
-    /// Moves the clock hand on over this many groups and forgets what has
-    /// expired there. Returns how many connections that were.
+    /// Moves the clock hand on to the end of this many groups and forgets what has
+    /// expired in them. Returns how many connections that were.
     pub fn sweep(&mut self, now: Tick, groups: usize) -> usize {
         let mut expired = 0;
         for _ in 0..groups.min(self.groups.len()) {
-            expired += self.expire(self.hand, now);
-            self.turn_hand();
+            let group = self.hand / SLOTS;
+            expired += self.expire(group, now);
+            self.hand = if group + 1 == self.groups.len() { 0 } else { (group + 1) * SLOTS };
+            self.prefetch_ahead();
         }
         expired
     }

@@ -17,10 +17,12 @@ fn ip(transport: Transport) -> Ip {
     Ip { src: Addr::v4(1), dst: Addr::v4(2), protocol: 0, transport }
 }
 
+const UDP: Transport = Transport::Udp(Udp { src_port: 1, dst_port: 2 });
+
 /// A connection that is half-open (a UDP request, 30 s) or that no newcomer may
 /// push out (another protocol, 600 s).
 fn entry(n: u32, open: bool, now: Tick) -> Entry {
-    let transport = if open { Transport::Other } else { Transport::Udp(Udp { src_port: 1, dst_port: 2 }) };
+    let transport = if open { Transport::Other } else { UDP };
     Entry::open(key(n), Side::Low, &ip(transport), now, &Timeouts::DEFAULT).unwrap()
 }
 
@@ -125,6 +127,41 @@ fn d23_the_half_open_one_that_would_expire_first_is_given_up() {
 }
 
 #[test]
+fn d23_of_the_first_few_that_the_hand_meets_the_oldest_is_given_up() {
+    let mut table = Table::new(TableConfig { capacity: 3000 });
+    for n in 0..3000 {
+        table.insert(Tick(1), hash(n), entry(n, false, Tick(1))).unwrap();
+    }
+    let first: Vec<Slot> = (0..2).flat_map(|g| table.taken(g).map(move |l| Slot::new(g, l))).collect();
+    let age = |table: &mut Table, at: usize, tick| {
+        let key = *table.entry(first[at]).key();
+        let other = Entry::open(key, Side::Low, &ip(UDP), Tick(tick), &Timeouts::DEFAULT);
+        table.replace(first[at], other.unwrap());
+        key
+    };
+    for at in 0..CANDIDATES + 1 {
+        age(&mut table, at, 20 - at as u32);
+    }
+    let victim = *table.entry(first[CANDIDATES - 1]).key();
+    let is_there = |table: &Table, key: &FlowKey| {
+        let mut found = false;
+        table.scan(Tick(2), 0, usize::MAX, &mut |entry| found |= entry.key() == key);
+        found
+    };
+    let before: Vec<FlowKey> = first.iter().map(|slot| *table.entry(*slot).key()).collect();
+    table.insert(Tick(2), hash(9000), entry(9000, true, Tick(2))).unwrap();
+    assert!(!is_there(&table, &victim));
+    assert_eq!(before.iter().filter(|key| !is_there(&table, key)).count(), 1);
+    // What has expired goes ahead of what is expendable, and ends the search.
+    let (len, hand) = (table.len(), table.hand);
+    let later = Tick(1) + Timeouts::DEFAULT.udp;
+    table.insert(later, hash(9001), entry(9001, true, later)).unwrap();
+    assert_eq!((table.len(), table.statistics().shed), (len, 1));
+    assert!(table.hand - hand <= 2 * CANDIDATES, "{} after {hand}", table.hand);
+    check_counts(&table);
+}
+
+#[test]
 fn a_newcomer_costs_a_bounded_search() {
     // Half-open ones everywhere but where the hand is: refused, not searched for.
     let mut table = Table::new(TableConfig { capacity: 3000 });
@@ -132,7 +169,7 @@ fn a_newcomer_costs_a_bounded_search() {
     for n in 0..3000 {
         table.insert(now, hash(n), entry(n, false, now)).unwrap();
     }
-    for group in 0..RECLAIM_GROUPS {
+    for group in 0..RECLAIM_SLOTS / SLOTS {
         for lane in table.taken(group) {
             let slot = Slot::new(group, lane);
             let key = *table.entry(slot).key();
