@@ -8,16 +8,13 @@ mod support;
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use engine::addr::{Addr, Family, Prefix};
+use engine::addr::Addr;
 use engine::conntrack::{Entry, Table, TableConfig, Timeouts};
 use engine::flow::{FlowHash, FlowHasher, FlowKey, Side};
 use engine::ids::VpcIndex;
 use engine::packet::plain::read_ipv4;
 use engine::packet::{Body, Frame, Ip, Transport, Udp, parse};
 use engine::pipeline::BURST;
-use engine::policy::{
-    Cidrs, Direction, DirectionRules, Members, Policy, Query, Service, ServiceSet, SourceId, Tables,
-};
 use engine::time::{Tick, Ticks};
 use support::{NOW, Rules, Switch, replies, requests};
 
@@ -122,42 +119,6 @@ fn table(c: &mut Criterion) {
     group.finish();
 }
 
-fn classify(c: &mut Criterion) {
-    let mut group = c.benchmark_group("classify");
-    for (rules, members) in [(10u32, 0u32), (1000, 0), (10_000, 0), (10, 100_000), (10, 1_000_000)] {
-        let mut inbound = DirectionRules::default();
-        let source = |n: u32| SourceId(n);
-        for n in 0..rules {
-            inbound.permit(source(n), &ServiceSet::ports(17, 1000 + n as u16, 1000 + n as u16));
-        }
-        let policy = Policy::new(inbound, DirectionRules::default());
-        let block = |n: u32| (Prefix::new(Addr::v4(0x0a00_0000 | n << 8), 24).expect("a prefix"), source(n));
-        let group_of: std::sync::Arc<[SourceId]> = std::sync::Arc::new([source(0)]);
-        let member = |n: u32| ((VpcIndex(0), Addr::v4(0xac10_0000 + n)), Some(group_of.clone()));
-        let tables = Tables {
-            members: Members::default().with_changes((0..members).map(member)),
-            cidrs: std::sync::Arc::new(Cidrs::new((0..rules).map(block)).expect("blocks apart")),
-            scopes: vec![vec![VpcIndex(0)]],
-            ..Tables::default()
-        };
-        let mut n = 0u32;
-        group.bench_function(format!("{rules} rules/{members} members"), |b| {
-            b.iter(|| {
-                n = n.wrapping_mul(0x9e37_79b1).wrapping_add(1);
-                let (remote, port) = match members {
-                    0 => (Addr::v4(0x0a00_0001 | (n % rules) << 8), 1000 + (n % rules) as u16),
-                    _ => (Addr::v4(0xac10_0000 + n % members), 1000),
-                };
-                let service = |port| Service::new(Family::V4, 17, port);
-                let (service, reply_service) = (service(port), Some(service(9)));
-                let query = Query { vpc: VpcIndex(0), family: Family::V4, service, reply_service, remote };
-                policy.judge(&tables, Direction::Inbound, black_box(&query))
-            });
-        });
-    }
-    group.finish();
-}
-
 fn bursts(c: &mut Criterion) {
     let mut group = c.benchmark_group("burst");
     for (name, rules) in
@@ -180,5 +141,5 @@ fn bursts(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parsing, table, classify, bursts);
+criterion_group!(benches, parsing, table, bursts);
 criterion_main!(benches);

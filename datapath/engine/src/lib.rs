@@ -5,6 +5,7 @@
 
 pub mod addr;
 pub mod arch;
+pub mod chunks;
 pub mod conntrack;
 pub mod flow;
 pub mod forward;
@@ -14,6 +15,7 @@ pub mod offload;
 pub mod packet;
 pub mod pipeline;
 pub mod policy;
+pub mod shards;
 pub mod snapshot;
 pub mod time;
 pub mod verdict;

@@ -5,7 +5,7 @@ use crate::ids::{InterfaceId, PortIndex, VpcIndex};
 
 /// What of an interface a packet of an established flow needs, in one cache
 /// line (two for IPv6): with many interfaces each is far.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct Endpoint {
     /// As in [`Interface`].

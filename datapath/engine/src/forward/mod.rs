@@ -9,7 +9,7 @@ mod roles;
 
 pub use addresses::Addresses;
 pub use endpoint::Endpoint;
-pub use interfaces::Interfaces;
+pub use interfaces::{Interfaces, Shared};
 pub use locations::Locations;
 pub use roles::{PortRole, PortRoles};
 

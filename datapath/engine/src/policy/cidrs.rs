@@ -9,16 +9,15 @@ pub const MAX_COVERING: usize = 64;
 /// Bits of an address that one node decides.
 const STRIDE: u32 = 6;
 
-/// For each address the sources whose blocks hold it: a trie for each family,
-/// six bits a step, children and leaves found by counting bits, so that a node
-/// takes 24 bytes however full it is. At most 6 steps for IPv4, 22 for IPv6.
+/// For each address the sources whose blocks hold it: for each family a table of
+/// its first bits, and behind it a trie of six bits a step, children and leaves
+/// found by counting bits, so that a node takes 24 bytes however full it is. At
+/// most 4 nodes for IPv4 (2 where there are many blocks), 21 for IPv6.
 #[derive(Clone, Debug)]
 pub struct Cidrs {
     tries: [Trie; 2],
-    /// The lists that leaves refer to, one after the other.
+    /// The lists that leaves refer to, one after the other, each behind its length.
     sources: Vec<SourceId>,
-    /// Start and end of each list.
-    classes: Vec<(u32, u32)>,
 }
 
 impl Default for Cidrs {
@@ -31,11 +30,27 @@ impl Default for Cidrs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyCovering(pub Prefix);
 
-#[derive(Clone, Debug, Default)]
+/// The bits that the table of a family decides, for so many blocks of it: it
+/// takes four bytes for each, which are worth a step of the trie.
+fn root_bits(family: usize, blocks: usize) -> u32 {
+    match (family, blocks) {
+        (_, 0..=8) => 6,
+        (0, 2049..) => 18,
+        _ => 12,
+    }
+}
+
+#[derive(Clone, Debug)]
 struct Trie {
+    root_bits: u32,
+    /// By the first bits: [`NODE`] and a node, or a class.
+    root: Vec<u32>,
     nodes: Vec<Node>,
     leaves: Vec<Class>,
 }
+
+/// Of an entry of the root: it leads to a node.
+const NODE: u32 = 1 << 31;
 
 /// A step of six bits: the bits of `inner` lead to nodes, the others to leaves.
 /// Equal leaves beside each other are kept once: `runs` has a bit where one begins.
@@ -47,18 +62,28 @@ struct Node {
     first_leaf: u32,
 }
 
-/// An interned list of sources.
+/// An interned list of sources: while a trie is built its number, and then where
+/// it lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Class(u32);
 
 impl Trie {
     #[inline]
     fn class(&self, bits: u128) -> Class {
-        let mut at = 0;
-        let mut offset = 0;
-        // The trie is at most 22 deep; the bound is for the reader.
+        // Of IPv4 all bits are in the upper half, of IPv6 most that matter.
+        let upper = (bits >> 64) as u64;
+        let entry = self.root[(upper >> (64 - self.root_bits)) as usize];
+        if entry & NODE == 0 {
+            return Class(entry);
+        }
+        let mut at = (entry ^ NODE) as usize;
+        let mut offset = self.root_bits;
+        // The trie is at most 21 deep; the bound is for the reader.
         while let Some(node) = self.nodes.get(at) {
-            let branch = branch(bits, offset);
+            let branch = match offset + STRIDE <= 64 {
+                true => (upper << offset >> (64 - STRIDE)) as u32,
+                false => branch(bits, offset),
+            };
             let up_to = u64::MAX >> (63 - branch);
             if node.inner >> branch & 1 == 0 {
                 let run = (node.runs & up_to).count_ones() as usize;
@@ -106,32 +131,36 @@ impl Cidrs {
             by_family[prefix.family() as usize].push(block);
         }
         let mut classes = Classes::default();
-        let mut tries = [Trie::default(), Trie::default()];
+        let mut tries = Vec::with_capacity(2);
         for (family, blocks) in by_family.iter_mut().enumerate() {
             blocks.sort_unstable_by_key(|b| (b.bits, b.length, b.source));
-            let trie = &mut tries[family];
-            trie.nodes.push(Node::default());
-            build(trie, &mut classes, 0, 0, blocks, Class::default()).map_err(|block| {
+            tries.push(trie(&mut classes, blocks, root_bits(family, blocks.len())).map_err(|block| {
                 let addr = if family == 0 { Addr::v4((block.bits >> 96) as u32) } else { Addr(block.bits) };
                 TooManyCovering(Prefix::new(addr, block.length as u8).unwrap_or(Prefix::host(addr)))
-            })?;
+            })?);
         }
         let mut sources = Vec::new();
-        let spans = classes.lists.iter().map(|list| {
-            let start = sources.len() as u32;
+        let places = classes.lists.iter().map(|list| {
+            sources.push(SourceId(list.len() as u32));
             sources.extend_from_slice(list);
-            (start, sources.len() as u32)
+            (sources.len() - list.len() - 1) as u32
         });
-        let classes = spans.collect();
-        Ok(Cidrs { tries, sources, classes })
+        let places: Vec<u32> = places.collect();
+        for trie in &mut tries {
+            let classes = trie.root.iter_mut().filter(|entry| **entry & NODE == 0);
+            classes.for_each(|class| *class = places[*class as usize]);
+            trie.leaves.iter_mut().for_each(|class| class.0 = places[class.0 as usize]);
+        }
+        let [v4, v6] = tries.try_into().expect("a trie for each family");
+        Ok(Cidrs { tries: [v4, v6], sources })
     }
 
     /// The sources whose blocks hold the address, each once.
     #[inline]
     pub fn covering(&self, addr: Addr) -> &[SourceId] {
         let class = self.tries[addr.family() as usize].class(bits(addr));
-        let (start, end) = self.classes[class.0 as usize];
-        &self.sources[start as usize..end as usize]
+        let [count, rest @ ..] = &self.sources[class.0 as usize..] else { return &[] };
+        &rest[..count.0 as usize]
     }
 }
 
@@ -171,6 +200,43 @@ impl Classes {
     }
 }
 
+/// The trie of sorted blocks behind a table of so many bits.
+fn trie(classes: &mut Classes, blocks: &[Block], root_bits: u32) -> Result<Trie, Block> {
+    let first = |block: &Block| (block.bits >> (128 - root_bits)) as usize;
+    let mut slots = vec![Class::default(); 1 << root_bits];
+    for block in blocks.iter().filter(|b| b.length <= root_bits) {
+        let count = 1 << (root_bits - block.length);
+        fill(classes, &mut slots[first(block)..][..count], block)?;
+    }
+    let root = slots.iter().map(|class| class.0).collect();
+    let mut trie = Trie { root_bits, root, nodes: Vec::new(), leaves: Vec::new() };
+    for chunk in blocks.chunk_by(|a, b| first(a) == first(b)) {
+        let longer: Vec<Block> = chunk.iter().copied().filter(|b| b.length > root_bits).collect();
+        if let Some(block) = longer.first() {
+            let (slot, at) = (first(block), trie.nodes.len());
+            trie.nodes.push(Node::default());
+            trie.root[slot] = NODE | at as u32;
+            build(&mut trie, classes, at, root_bits, &longer, slots[slot])?;
+        }
+    }
+    Ok(trie)
+}
+
+/// Adds a block to what it covers.
+fn fill(classes: &mut Classes, slots: &mut [Class], block: &Block) -> Result<(), Block> {
+    let mut last = None;
+    for slot in slots {
+        // Most that lie beside each other are the same.
+        let with = match last {
+            Some((before, with)) if before == *slot => with,
+            _ => classes.with(*slot, block.source).ok_or(*block)?,
+        };
+        last = Some((*slot, with));
+        *slot = with;
+    }
+    Ok(())
+}
+
 /// Fills the node `at`, which decides the bits from `offset` on, with sorted
 /// blocks that agree in all bits before and are longer than that; `inherited`
 /// are the sources of the blocks that hold all of it.
@@ -187,9 +253,7 @@ fn build(
         let first = branch(block.bits, offset) as usize;
         // The last step of IPv6 has two bits only: the others are 0 in every address.
         let count = 1 << (offset + STRIDE - block.length);
-        for slot in &mut slots[first..first + count] {
-            *slot = classes.with(*slot, block.source).ok_or(*block)?;
-        }
+        fill(classes, &mut slots[first..first + count], block)?;
     }
     let deeper: Vec<&[Block]> = blocks
         .chunk_by(|a, b| branch(a.bits, offset) == branch(b.bits, offset))
@@ -241,10 +305,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn finds_what_a_walk_finds(list in proptest::collection::vec((prefixes(), 0u32..9), 0..40)) {
-            let blocks: Vec<_> = list.into_iter().map(|(p, s)| (p, SourceId(s))).collect();
+        fn finds_what_a_walk_finds(
+            list in proptest::collection::vec((prefixes(), 0u32..9), 0..40),
+            // What others there are decides how many bits the table has.
+            others in prop_oneof![8 => 0u32..12, 1 => Just(3000)],
+        ) {
+            let other = |n: u32| (Prefix::new(Addr::v4(0xc000_0000 | n << 12), 28).unwrap(), SourceId(9));
+            let list = list.into_iter().map(|(p, s)| (p, SourceId(s)));
+            let blocks: Vec<_> = list.chain((0..others).map(other)).collect();
             let cidrs = Cidrs::new(blocks.clone()).unwrap();
-            for (prefix, _) in &blocks {
+            let near = blocks.len() - others as usize..blocks.len();
+            for (prefix, _) in blocks[..near.start].iter().chain(blocks[near].iter().take(3)) {
                 let first = prefix.addr();
                 // The block's edges, and the addresses just outside of them.
                 let size = match prefix.family() {

@@ -6,6 +6,9 @@
 //! hold it), protocol and port to one number. A policy is what an interned set
 //! of groups permits: services open to everyone, and services per source.
 //!
+//! A sub-batch of packets is judged in two steps: [`Tables::probe`] asks for the
+//! line of each remote address, [`Policy::judge_probed`] reads it.
+//!
 //! The work per packet is bounded by what one address can belong to
 //! ([`MAX_GROUPS`] groups and [`MAX_COVERING`] blocks), not by rules.
 //!
@@ -17,6 +20,7 @@
 mod acl;
 mod cidrs;
 mod members;
+mod rows;
 mod rules;
 mod service;
 #[cfg(test)]
@@ -34,6 +38,7 @@ use hashbrown::HashMap;
 
 use crate::addr::Addr;
 use crate::ids::VpcIndex;
+use crate::shards::KeyHash;
 
 /// Who a remote address is.
 #[derive(Clone, Debug, Default)]
@@ -49,16 +54,45 @@ pub struct Tables {
     pub scopes: Vec<Vec<VpcIndex>>,
 }
 
+/// A remote address that was asked for: its hash. It means nothing of a snapshot.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe(KeyHash);
+
+/// VPCs whose entry of an address is asked for ahead of its use.
+const PROBED_SCOPES: usize = 4;
+
 impl Tables {
+    /// Asks for what a judgement on a packet of this remote address will read:
+    /// do this for all packets of a sub-batch, then [`Policy::judge_probed`] each.
+    #[inline]
+    pub fn probe(&self, vpc: VpcIndex, remote: Addr) -> Probe {
+        let hash = KeyHash::of(remote.0);
+        for &scope in self.scopes(vpc).iter().take(PROBED_SCOPES) {
+            self.members.prefetch(hash, scope);
+        }
+        Probe(hash)
+    }
+
+    #[inline]
+    fn scopes(&self, vpc: VpcIndex) -> &[VpcIndex] {
+        self.scopes.get(usize::from(vpc.0)).map_or(&[][..], Vec::as_slice)
+    }
+
     /// Whether `test` holds for a source that the address belongs to, seen from this VPC.
     #[inline]
-    fn any_source(&self, vpc: VpcIndex, addr: Addr, mut test: impl FnMut(SourceId) -> bool) -> bool {
-        let scopes = self.scopes.get(usize::from(vpc.0)).map_or(&[][..], Vec::as_slice);
-        for &scope in scopes {
-            if self.members.get(scope, addr).iter().any(|s| test(*s)) {
+    fn any_source(
+        &self,
+        vpc: VpcIndex,
+        addr: Addr,
+        hash: KeyHash,
+        mut test: impl FnMut(SourceId) -> bool,
+    ) -> bool {
+        for &scope in self.scopes(vpc) {
+            if self.members.get_hashed(hash, scope, addr).iter().any(|s| test(*s)) {
                 return true;
             }
-            if let Some(delegated) = self.delegated.get(&scope)
+            if !self.delegated.is_empty()
+                && let Some(delegated) = self.delegated.get(&scope)
                 && delegated.covering(addr).iter().any(|s| test(*s))
             {
                 return true;

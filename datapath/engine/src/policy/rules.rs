@@ -1,9 +1,12 @@
 use hashbrown::HashMap;
 
-use super::Tables;
-use super::service::{Service, ServiceSet, contains};
+use super::rows::{Located, Rows};
+use super::service::{Service, ServiceSet};
+use super::{Probe, Tables};
 use crate::addr::{Addr, Family};
+use crate::arch::prefetch;
 use crate::ids::VpcIndex;
+use crate::shards::KeyHash;
 use crate::verdict::Judgement;
 
 /// Which of a group's two rule sets.
@@ -29,7 +32,7 @@ impl Direction {
 
 /// What a rule names as source or destination, interned: a group, a CIDR block
 /// or a prefix list. Stable over generations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(pub u32);
 
 /// The rules of one direction of a set of groups, gathered one by one.
@@ -64,26 +67,28 @@ impl DirectionRules {
     }
 }
 
-/// One direction, ready to be asked.
+/// One direction, ready to be asked. What nearly every packet needs of it is in
+/// its first cache line.
 #[derive(Debug)]
+#[repr(C, align(64))]
 struct Plane {
-    any: [ServiceSet; 2],
+    /// By family: the first range of what is open to everyone.
+    first: [(u32, u32); 2],
+    /// By family: whether there are more.
+    more: [bool; 2],
+    /// By family, of TCP and UDP: whether one rule for everyone is for all ports.
     open: [[bool; 2]; 2],
-    /// Where in `ranges` the services of a source lie.
-    rows: HashMap<SourceId, (u32, u32)>,
-    ranges: Box<[(u32, u32)]>,
+    rows: Rows,
+    any: [ServiceSet; 2],
 }
 
 impl Plane {
     fn new(rules: DirectionRules) -> Plane {
-        let mut ranges = Vec::new();
-        let rows = rules.rows.iter().map(|(source, services)| {
-            let start = ranges.len() as u32;
-            ranges.extend_from_slice(services.ranges());
-            (*source, (start, ranges.len() as u32))
-        });
-        let rows = rows.collect();
-        Plane { any: rules.any, open: rules.open, rows, ranges: ranges.into() }
+        let rows = Rows::new(rules.rows.iter().map(|(source, services)| (*source, services)));
+        let DirectionRules { any, open, .. } = rules;
+        // No service lies in an empty range.
+        let first = any.each_ref().map(|set| set.ranges().first().copied().unwrap_or((1, 0)));
+        Plane { first, more: any.each_ref().map(|set| set.ranges().len() > 1), open, rows, any }
     }
 
     /// Whether one rule for everyone is for all ports of this service's protocol.
@@ -94,14 +99,9 @@ impl Plane {
 
     #[inline]
     fn permits_everyone(&self, family: Family, service: Service) -> bool {
-        self.any[family as usize].contains(service)
-    }
-
-    #[inline]
-    fn permits(&self, source: SourceId, service: Service) -> bool {
-        self.rows
-            .get(&source)
-            .is_some_and(|&(start, end)| contains(&self.ranges[start as usize..end as usize], service))
+        let (low, high) = self.first[family as usize];
+        (low..=high).contains(&service.number())
+            || self.more[family as usize] && self.any[family as usize].contains(service)
     }
 }
 
@@ -140,19 +140,59 @@ impl Policy {
     /// class of a flow is the same for its two directions.
     #[inline]
     pub fn judge(&self, tables: &Tables, direction: Direction, query: &Query) -> Judgement {
+        self.judge_by_everyone(direction, query)
+            .unwrap_or_else(|| self.judge_by_sources(tables, direction, query, KeyHash::of(query.remote.0)))
+    }
+
+    /// The same for a packet whose remote address was asked for ahead of its
+    /// use ([`Tables::probe`]).
+    #[inline]
+    pub fn judge_probed(
+        &self,
+        tables: &Tables,
+        direction: Direction,
+        query: &Query,
+        probe: Probe,
+    ) -> Judgement {
+        self.judge_by_everyone(direction, query)
+            .unwrap_or_else(|| self.judge_by_sources(tables, direction, query, probe.0))
+    }
+
+    /// Asks for the lines of this policy that judging a packet begins with.
+    #[inline]
+    pub fn prefetch(&self) {
+        self.planes.iter().for_each(prefetch);
+    }
+
+    /// The judgement by rules for everyone; `None` if none of them permits it.
+    #[inline]
+    fn judge_by_everyone(&self, direction: Direction, query: &Query) -> Option<Judgement> {
         let (there, back) = (&self.planes[direction as usize], &self.planes[direction.other() as usize]);
         let Query { family, service, .. } = *query;
-        let by_everyone = there.permits_everyone(family, service);
-        if by_everyone {
-            let opened_by_this = back.is_open(family, service);
-            let answers = || {
-                there.is_open(family, service)
-                    && query.reply_service.is_some_and(|reply| back.permits_everyone(family, reply))
-            };
-            return if opened_by_this || answers() { Judgement::Untracked } else { Judgement::Tracked };
+        if !there.permits_everyone(family, service) {
+            return None;
         }
-        let permitted = !there.rows.is_empty()
-            && tables.any_source(query.vpc, query.remote, |source| there.permits(source, service));
+        let opened_by_this = back.is_open(family, service);
+        let answers = || {
+            there.is_open(family, service)
+                && query.reply_service.is_some_and(|reply| back.permits_everyone(family, reply))
+        };
+        Some(if opened_by_this || answers() { Judgement::Untracked } else { Judgement::Tracked })
+    }
+
+    /// The judgement by rules for single sources.
+    #[inline]
+    fn judge_by_sources(
+        &self,
+        tables: &Tables,
+        direction: Direction,
+        query: &Query,
+        hash: KeyHash,
+    ) -> Judgement {
+        let rows = &self.planes[direction as usize].rows;
+        let mut located = Located::new(query.service);
+        let permitted = !rows.is_empty()
+            && tables.any_source(query.vpc, query.remote, hash, |source| rows.permits(source, &mut located));
         if permitted { Judgement::Tracked } else { Judgement::Denied }
     }
 

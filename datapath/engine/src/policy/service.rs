@@ -36,6 +36,12 @@ impl Service {
         Service((protocol as u32) << 16 | port as u32)
     }
 
+    /// The place among all services.
+    #[inline]
+    pub(super) const fn number(self) -> u32 {
+        self.0
+    }
+
     /// TCP or UDP, the protocols whose open flows need no tracking.
     #[inline]
     pub(super) const fn open_class(self) -> Option<usize> {
