@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use engine::addr::Family;
 use engine::ids::InterfaceId;
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 use crate::compile::Compiler;
 use crate::model::{NetworkInterface, Peer, RuleService, Validated};
 use crate::oracle::{self, Packet};
+use crate::rulebook::Rulebook;
 
 /// A packet on which the compiled tables and the oracle differ: a defect of
 /// the switch, for which the policy is not published.
@@ -82,29 +84,71 @@ pub fn self_check(
     snapshot: &Snapshot,
     samples: usize,
 ) -> Result<usize, Box<Mismatch>> {
-    self_check_by(policy, |id| compiler.interface_id(id), snapshot, samples)
+    let book = Rulebook::new(Arc::new(policy.clone()));
+    self_check_by(&book, |id| compiler.interface_id(id), snapshot, samples)
 }
 
 /// The same where the compiler is not at hand, but the numbers that it has given
-/// to interfaces are.
+/// to interfaces are, and the policy is arranged already.
 ///
 /// # Errors
 /// As above.
 pub fn self_check_by(
-    policy: &Validated,
+    book: &Rulebook,
     number: impl Fn(&str) -> Option<InterfaceId>,
     snapshot: &Snapshot,
     samples: usize,
 ) -> Result<usize, Box<Mismatch>> {
-    let mut asked = 0;
-    let share = (samples / policy.interfaces.len().max(1)).max(8);
+    let interfaces = &book.policy().interfaces;
     // Of many interfaces every n-th, so that the samples reach all of the policy.
-    let stride = (policy.interfaces.len() * 8).div_ceil(samples.max(1)).max(1);
-    for interface in policy.interfaces.values().step_by(stride) {
-        for (direction, packet) in edges(policy, interface, share) {
+    let stride = (interfaces.len() * 8).div_ceil(samples.max(1)).max(1);
+    let share = (samples / interfaces.len().max(1)).max(8);
+    check_each(book, interfaces.values().step_by(stride), number, snapshot, share, &[])
+}
+
+/// The same of a generation that has changes against the one before: at the
+/// interfaces that were compiled for it, about who they are, and at a few others
+/// whether they are still known as who they are.
+///
+/// # Errors
+/// As above.
+pub fn self_check_changes(
+    book: &Rulebook,
+    compiler: &Compiler,
+    snapshot: &Snapshot,
+    samples: usize,
+) -> Result<usize, Box<Mismatch>> {
+    let policy = book.policy();
+    let looked = compiler.compiled_interfaces();
+    let some = |most: usize| {
+        let stride = looked.len().div_ceil(most.max(1)).max(1);
+        looked.iter().step_by(stride).filter_map(|id| policy.interfaces.get(id))
+    };
+    let changed = some(samples / 8);
+    let addresses = some(4).filter_map(|interface| interface.addresses.first().copied());
+    let addresses: Vec<IpAddr> = addresses.collect();
+    // Others whose rules may name the groups of those: they name their own, most of the time.
+    let groups = some(2).flat_map(|interface| interface.groups.first());
+    let others = groups.flat_map(|group| book.members(group).take(2));
+    let all: Vec<&NetworkInterface> = changed.chain(others).collect();
+    let share = (samples / all.len().max(1)).max(8);
+    check_each(book, all.into_iter(), |id| compiler.interface_id(id), snapshot, share, &addresses)
+}
+
+fn check_each<'b>(
+    book: &Rulebook,
+    interfaces: impl Iterator<Item = &'b NetworkInterface>,
+    number: impl Fn(&str) -> Option<InterfaceId>,
+    snapshot: &Snapshot,
+    share: usize,
+    also: &[IpAddr],
+) -> Result<usize, Box<Mismatch>> {
+    let mut asked = 0;
+    for interface in interfaces {
+        for (direction, packet) in edges(book, interface, share, also) {
             let compiled = number(&interface.id).and_then(|id| ask_at(id, snapshot, direction, &packet));
             let Some(compiled) = compiled else { continue };
-            let (oracle, _) = oracle::judge(policy, interface, direction, &packet);
+            let (oracle, _) = book.judge_by_rules(interface, direction, &packet);
             if compiled != oracle {
                 let interface = interface.id.clone();
                 return Err(Box::new(Mismatch { interface, direction, packet, compiled, oracle }));
@@ -115,19 +159,22 @@ pub fn self_check_by(
     Ok(asked)
 }
 
-/// Packets at the edges of an interface's rules.
+/// Packets at the edges of an interface's rules; of rules that name groups, from
+/// some further addresses as well.
 pub(crate) fn edges(
-    policy: &Validated,
+    book: &Rulebook,
     interface: &NetworkInterface,
     most: usize,
+    also: &[IpAddr],
 ) -> Vec<(Direction, Packet)> {
+    let policy = book.policy();
     let mut packets = Vec::new();
     for direction in [Direction::Inbound, Direction::Outbound] {
         let rules: Vec<_> = oracle::rules(policy, interface, direction).collect();
         // Each rule gives about twenty packets.
         let stride = (rules.len() * 40).div_ceil(most).max(1);
         for rule in rules.iter().step_by(stride) {
-            let remotes = remotes(policy, &rule.peer);
+            let remotes = remotes(book, &rule.peer, also);
             for (protocol, port) in ports(rule.service) {
                 for &remote in &remotes {
                     packets.push((direction, Packet { remote, protocol, port, source_port: 40_000 }));
@@ -178,22 +225,22 @@ fn ports(service: RuleService) -> Vec<(u8, u16)> {
 }
 
 /// Addresses at the edges of a peer, and just outside.
-fn remotes(policy: &Validated, peer: &Peer) -> Vec<IpAddr> {
+fn remotes(book: &Rulebook, peer: &Peer, also: &[IpAddr]) -> Vec<IpAddr> {
     match peer {
         Peer::Cidr(net) => around(net),
         Peer::PrefixList(id) => {
-            let entries = policy.prefix_lists.get(id).map_or(&[][..], |l| &l.entries);
+            let entries = book.policy().prefix_lists.get(id).map_or(&[][..], |l| &l.entries);
             let ends = [entries.first(), entries.last()];
             ends.into_iter().flatten().flat_map(|(net, _)| around(net)).collect()
         }
         Peer::Group { id, .. } => {
-            let members = policy.interfaces.values().filter(|i| i.groups.contains(id)).take(2);
-            members
+            let members = book.members(id).take(2);
+            let around = members
                 .flat_map(|m| {
                     m.addresses.iter().map(|a| IpNet::from(*a)).chain(m.prefixes.iter().copied()).take(3)
                 })
-                .flat_map(|net| around(&net))
-                .collect()
+                .flat_map(|net| around(&net));
+            around.chain(also.iter().copied()).collect()
         }
     }
 }

@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+mod by_id;
+mod changes;
 mod check;
 mod compile;
 mod document;
@@ -19,8 +21,10 @@ mod report;
 mod rulebook;
 mod validate;
 
-pub use check::{Mismatch, self_check, self_check_by};
-pub use compile::Compiler;
+pub use by_id::ById;
+pub use changes::with_changes;
+pub use check::{Mismatch, self_check, self_check_by, self_check_changes};
+pub use compile::{Compiler, InterfaceNames};
 pub use document::{merge, parse};
 pub use edit::{Edited, edit};
 pub use explain::{

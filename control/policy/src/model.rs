@@ -7,21 +7,23 @@ use std::net::IpAddr;
 use engine::addr::MacAddr;
 use ipnet::IpNet;
 
-/// A whole policy. Maps are by id.
+use crate::by_id::ById;
+
+/// A whole policy. A copy shares all that is the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Validated {
     /// VPCs, those only mentioned included.
-    pub vpcs: BTreeMap<String, Vpc>,
+    pub vpcs: ById<Vpc>,
     /// Subnets.
-    pub subnets: BTreeMap<String, Subnet>,
+    pub subnets: ById<Subnet>,
     /// Network ACLs.
-    pub network_acls: BTreeMap<String, NetworkAcl>,
+    pub network_acls: ById<NetworkAcl>,
     /// Security groups, the default one of each VPC included (S50).
-    pub groups: BTreeMap<String, SecurityGroup>,
+    pub groups: ById<SecurityGroup>,
     /// Network interfaces.
-    pub interfaces: BTreeMap<String, NetworkInterface>,
+    pub interfaces: ById<NetworkInterface>,
     /// Prefix lists.
-    pub prefix_lists: BTreeMap<String, PrefixList>,
+    pub prefix_lists: ById<PrefixList>,
     /// Peerings between VPCs.
     pub peerings: Vec<Peering>,
     /// Which port serves what.
@@ -241,7 +243,7 @@ pub struct Settings {
     /// Services that groups do not filter (D22), in order.
     pub exempt_services: Vec<ExemptService>,
     /// What is chosen for single interfaces, by their ids.
-    pub interfaces: BTreeMap<String, InterfaceSettings>,
+    pub interfaces: ById<InterfaceSettings>,
 }
 
 /// A service that groups do not filter (D22).
@@ -271,7 +273,7 @@ impl Default for Settings {
             strict_rule_descriptions: false,
             timeouts: TrackingTimeouts::default(),
             exempt_services: Vec::new(),
-            interfaces: BTreeMap::new(),
+            interfaces: ById::default(),
         }
     }
 }
@@ -353,6 +355,18 @@ impl fmt::Display for Peer {
 }
 
 impl Validated {
+    /// Takes over from another policy what is the same there, so that the two
+    /// share it: what differs is then found at the cost of what differs.
+    pub fn share(&mut self, with: &Validated) {
+        self.vpcs.share(&with.vpcs);
+        self.subnets.share(&with.subnets);
+        self.network_acls.share(&with.network_acls);
+        self.groups.share(&with.groups);
+        self.interfaces.share(&with.interfaces);
+        self.prefix_lists.share(&with.prefix_lists);
+        self.settings.interfaces.share(&with.settings.interfaces);
+    }
+
     /// The VPCs that may refer to each other's groups: the VPC itself, then
     /// those it has an active peering with.
     pub fn scopes<'v>(&'v self, vpc: &'v str) -> impl Iterator<Item = &'v str> {

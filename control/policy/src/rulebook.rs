@@ -2,46 +2,81 @@
 //! where the oracle searches. Rules are still walked one by one, so it tells
 //! which of them permit.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use engine::policy::Direction;
 use engine::verdict::Judgement;
+use imbl::{HashMap, OrdMap, OrdSet};
 use ipnet::IpNet;
 
 use crate::model::{NetworkInterface, Peer, Rule, Validated};
 use crate::oracle::{self, Packet};
 
-/// A policy, and who has which address.
+/// A policy, and who has which address. A copy shares all that is the same.
 #[derive(Clone, Debug, Default)]
 pub struct Rulebook {
     policy: Arc<Validated>,
     /// The interfaces with an address, in whichever VPC.
-    hosts: HashMap<IpAddr, Vec<String>>,
-    prefixes: HashMap<IpNet, Vec<String>>,
+    hosts: HashMap<IpAddr, OrdSet<String>>,
+    prefixes: HashMap<IpNet, OrdSet<String>>,
+    /// The interfaces that have a group.
+    members: HashMap<String, OrdSet<String>>,
     /// The interfaces that a port of this switch serves.
-    bound: HashSet<String>,
-    /// Lengths of prefixes that there are; true for IPv6.
-    lengths: BTreeSet<(bool, u8)>,
+    bound: Arc<HashSet<String>>,
+    /// Lengths of prefixes that there are, and how many; true for IPv6.
+    lengths: OrdMap<(bool, u8), usize>,
 }
 
 impl Rulebook {
     /// Arranges a policy. Takes time and memory by the number of addresses.
     pub fn new(policy: Arc<Validated>) -> Rulebook {
-        let mut book = Rulebook { policy: policy.clone(), ..Rulebook::default() };
-        let served = policy.ports_by_interface();
-        book.bound = served.keys().map(ToString::to_string).collect();
-        for interface in policy.interfaces.values() {
-            for address in &interface.addresses {
-                book.hosts.entry(*address).or_default().push(interface.id.clone());
-            }
-            for prefix in &interface.prefixes {
-                book.lengths.insert((prefix.addr().is_ipv6(), prefix.prefix_len()));
-                book.prefixes.entry(prefix.trunc()).or_default().push(interface.id.clone());
+        Rulebook::default().with(policy)
+    }
+
+    /// Arranges another policy instead. Costs by what the two do not share.
+    pub fn with(&self, policy: Arc<Validated>) -> Rulebook {
+        let mut book = Rulebook { policy: policy.clone(), ..self.clone() };
+        if policy.bindings != self.policy.bindings {
+            book.bound = Arc::new(policy.ports_by_interface().into_keys().map(String::from).collect());
+        }
+        for (_, old, new) in self.policy.interfaces.differences(&policy.interfaces) {
+            let same_addresses = old
+                .zip(new)
+                .is_some_and(|(old, new)| (&old.addresses, &old.prefixes) == (&new.addresses, &new.prefixes));
+            for (interface, add) in [(old, false), (new, true)] {
+                let Some(interface) = interface else { continue };
+                if !same_addresses {
+                    book.count_addresses(interface, add);
+                }
+                for group in &interface.groups {
+                    change(&mut book.members, group.clone(), &interface.id, add);
+                }
             }
         }
         book
+    }
+
+    fn count_addresses(&mut self, interface: &NetworkInterface, add: bool) {
+        for address in &interface.addresses {
+            change(&mut self.hosts, *address, &interface.id, add);
+        }
+        for prefix in &interface.prefixes {
+            change(&mut self.prefixes, prefix.trunc(), &interface.id, add);
+            let length = (prefix.addr().is_ipv6(), prefix.prefix_len());
+            let before = self.lengths.get(&length).copied().unwrap_or(0);
+            match if add { before + 1 } else { before.saturating_sub(1) } {
+                0 => drop(self.lengths.remove(&length)),
+                count => drop(self.lengths.insert(length, count)),
+            }
+        }
+    }
+
+    /// The interfaces that have a group, in the order of their ids.
+    pub fn members(&self, group: &str) -> impl Iterator<Item = &NetworkInterface> {
+        let ids = self.members.get(group).into_iter().flatten();
+        ids.filter_map(|id| self.policy.interfaces.get(id))
     }
 
     /// The policy.
@@ -58,7 +93,7 @@ impl Rulebook {
     /// in whichever VPC.
     pub fn owners(&self, address: IpAddr) -> impl Iterator<Item = &NetworkInterface> {
         let hosts = self.hosts.get(&address).into_iter().flatten();
-        let lengths = self.lengths.iter().filter(move |(v6, _)| *v6 == address.is_ipv6());
+        let lengths = self.lengths.keys().filter(move |(v6, _)| *v6 == address.is_ipv6());
         let prefixes = lengths
             .filter_map(move |(_, length)| self.prefixes.get(&IpNet::new(address, *length).ok()?.trunc()));
         hosts.chain(prefixes.flatten()).filter_map(|id| self.policy.interfaces.get(id))
@@ -67,6 +102,23 @@ impl Rulebook {
     /// How the switch judges a packet at an interface, and by which rules: as the
     /// oracle does, and tracked where the operator wants all of it tracked (D25).
     pub fn judge<'r>(
+        &'r self,
+        interface: &'r NetworkInterface,
+        direction: Direction,
+        packet: &Packet,
+    ) -> (Judgement, Vec<&'r Rule>) {
+        let (judgement, rules) = self.judge_by_rules(interface, direction, packet);
+        let chosen = self.policy.settings.interfaces.get(&interface.id);
+        match judgement {
+            Judgement::Untracked if chosen.is_some_and(|chosen| chosen.force_tracking) => {
+                (Judgement::Tracked, rules)
+            }
+            judgement => (judgement, rules),
+        }
+    }
+
+    /// How the rules judge it, whatever the operator wants tracked: as the oracle does.
+    pub(crate) fn judge_by_rules<'r>(
         &'r self,
         interface: &'r NetworkInterface,
         direction: Direction,
@@ -81,12 +133,23 @@ impl Rulebook {
             Peer::Group { id, stale: false } => members.iter().any(|member| member.groups.contains(id)),
             other => oracle::is_peer(policy, interface, other, packet.remote),
         };
-        let (judgement, rules) = oracle::judge_by(policy, interface, direction, packet, is_peer);
-        let forced =
-            policy.settings.interfaces.get(&interface.id).is_some_and(|chosen| chosen.force_tracking);
-        match judgement {
-            Judgement::Untracked if forced => (Judgement::Tracked, rules),
-            judgement => (judgement, rules),
+        oracle::judge_by(policy, interface, direction, packet, is_peer)
+    }
+}
+
+/// Notes that an interface has something, or no longer.
+fn change<K: std::hash::Hash + Eq + Clone>(
+    all: &mut HashMap<K, OrdSet<String>>,
+    key: K,
+    interface: &str,
+    add: bool,
+) {
+    if add {
+        all.entry(key).or_default().insert(interface.to_string());
+    } else if let Some(ids) = all.get_mut(&key) {
+        ids.remove(interface);
+        if ids.is_empty() {
+            all.remove(&key);
         }
     }
 }

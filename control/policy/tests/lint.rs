@@ -143,12 +143,12 @@ proptest! {
             .filter(|f| f.check == "shadowed-rule")
             .filter_map(|f| Some(format!("{} {}", f.id, f.security_group_rule_id?))).collect();
         let mut without: Validated = whole.clone();
-        for group in without.groups.values_mut() {
+        without.groups.change_all(|group| {
             let id = group.id.clone();
             let stays = |rule: &policy::Rule| !shadowed.contains(&format!("{id} {}", rule.id));
             group.inbound.retain(stays);
             group.outbound.retain(stays);
-        }
+        });
         for interface in whole.interfaces.values() {
             for direction in [Direction::Inbound, Direction::Outbound] {
                 for packet in &packets {

@@ -1,13 +1,17 @@
 //! From a validated policy to a snapshot, sharing what did not change.
 //!
 //! Connections and tables refer to interfaces, VPCs and sources by number. A
-//! number once given stays with what it was given to, and what was compiled
-//! for one generation is taken over by the next where its inputs are the same:
-//! policies by the versions of their groups, interfaces as a whole, members by
-//! shards of addresses, the trie of blocks.
+//! number once given stays with what it was given to. A generation is the one
+//! before with changes: two policies are held against each other, which costs by
+//! what they do not share, and what depends on nothing that differs is taken
+//! over: policies of sets of groups, interfaces, members by shards of addresses,
+//! the trie of blocks. What a change costs does not depend on how much else
+//! there is.
 
+mod blocks;
 mod numbers;
 mod rules;
+mod sets;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -24,12 +28,16 @@ use engine::policy::{
 };
 use engine::snapshot::Snapshot;
 use engine::time::Ticks;
+use imbl::OrdSet;
 
-use crate::model::{self, Binding, NetworkInterface, SecurityGroup, TrackingTimeouts, Validated};
+use crate::model::{self, Binding, NetworkInterface, TrackingTimeouts, Validated};
 use crate::ports::Ports;
 use crate::report::{Fault, Faults};
+use blocks::Blocks;
+pub use numbers::InterfaceNames;
 use numbers::{InterfaceNumbers, VpcNumbers};
 use rules::{Compiled, Lists, Source, Sources, prefix};
+use sets::{Groups, Sets};
 
 /// Compiles generation after generation.
 pub struct Compiler {
@@ -38,37 +46,49 @@ pub struct Compiler {
     /// Connections that one interface may track at each worker.
     allowance: u32,
     sources: Sources,
-    /// The version that the next group that changed gets.
-    next_version: u64,
     current: Generation,
     /// What was before `current`, which may not get published.
     before: Option<Generation>,
 }
 
-/// What is kept of a generation for the next one.
-#[derive(Default)]
+/// What is kept of a generation for the next one. A copy shares all of it.
+#[derive(Clone, Default)]
 struct Generation {
     number: u64,
     epoch: u64,
-    vpcs: VpcNumbers,
-    numbers: InterfaceNumbers,
-    /// Groups in use, as they are, and the version of each.
-    groups: HashMap<String, (SecurityGroup, u64)>,
-    /// By the groups' ids: their versions, and what they compile to.
-    policies: HashMap<Vec<String>, (Vec<u64>, Compiled)>,
-    interfaces: HashMap<String, Known>,
-    members: Members,
     lists: Lists,
-    blocks: Vec<(Prefix, SourceId)>,
+    policy: Validated,
+    vpcs: Arc<VpcNumbers>,
+    numbers: InterfaceNumbers,
+    /// The ports that serve interfaces.
+    served: BTreeMap<String, PortIndex>,
+    borders: Arc<HashMap<String, Border>>,
+    sets: Sets,
+    blocks: Blocks,
     cidrs: Arc<Cidrs>,
+    members: Members,
+    /// Interfaces that prefixes are delegated to, and the tables of these by VPC.
+    delegating: OrdSet<String>,
+    delegated: hashbrown::HashMap<VpcIndex, Arc<Cidrs>>,
+    scopes: Vec<Vec<VpcIndex>>,
+    interfaces: Interfaces,
+    /// The interfaces that were compiled for it.
+    compiled: Arc<[String]>,
 }
 
-/// An interface, compiled.
-struct Known {
-    interface: Arc<Interface>,
-    compiled: Compiled,
-    /// What its addresses stand for.
-    groups: Arc<[SourceId]>,
+impl Generation {
+    /// The interface of this name, as it is compiled.
+    fn interface(&self, id: &str) -> Option<&Interface> {
+        self.interfaces.get(self.numbers.get(id)?)
+    }
+}
+
+/// How two policies differ, as far as it is taken over from one to the other.
+struct Differences<'d> {
+    /// The interfaces that differ: before, and after.
+    interfaces: Vec<[Option<&'d NetworkInterface>; 2]>,
+    /// The ids of those to be compiled.
+    look: BTreeSet<String>,
 }
 
 fn fault(code: &'static str, path: &str, message: String) -> Faults {
@@ -88,7 +108,6 @@ impl Compiler {
             timeouts: Timeouts::DEFAULT,
             allowance: u32::MAX,
             sources: Sources::default(),
-            next_version: 0,
             current: Generation::default(),
             before: None,
         }
@@ -147,172 +166,253 @@ impl Compiler {
         ports: &Ports,
         lists: Lists,
     ) -> Result<Result<(Generation, Snapshot), TooManyCovering>, Faults> {
-        let numbers = self.current.numbers.next(policy.interfaces.keys(), self.interface_slots);
-        let numbers = numbers.ok_or_else(|| {
-            let (have, most) = (policy.interfaces.len(), self.interface_slots);
-            let message = format!("{have} interfaces are more than the {most} that the switch has room for");
-            fault("InsufficientCapacity", "NetworkInterfaces", message)
-        })?;
-        let vpcs = self.current.vpcs.next(policy.vpcs.keys()).ok_or_else(|| {
-            let message = format!("{} VPCs are more than the switch has numbers for", policy.vpcs.len());
-            fault("InsufficientCapacity", "Vpcs", message)
-        })?;
-        let mut next =
-            Generation { number, epoch: self.sources.epoch, vpcs, numbers, lists, ..Generation::default() };
-        self.compile_groups(policy, &mut next);
-        if let Err(covered) = self.compile_blocks(policy, &mut next) {
-            return Ok(Err(covered));
+        let before = self.current.clone();
+        let mut next = Generation { number, lists, policy: policy.clone(), ..before.clone() };
+        let mut differences = Differences {
+            interfaces: before
+                .policy
+                .interfaces
+                .differences(&policy.interfaces)
+                .map(|(_, a, b)| [a, b])
+                .collect(),
+            look: BTreeSet::new(),
+        };
+        self.number(&before, &mut next, &differences)?;
+        if before.epoch != self.sources.epoch {
+            // Sources have other numbers.
+            (next.epoch, next.members) = (self.sources.epoch, Members::default());
         }
-        let delegated = self.compile_interfaces(policy, &mut next, ports);
-        let delegated = delegated.map_err(covered_too_often)?;
-        let mut scopes = vec![Vec::new(); next.vpcs.len()];
-        for (name, index) in next.vpcs.iter() {
-            scopes[usize::from(index.0)] = policy.scopes(name).filter_map(|vpc| next.vpcs.get(vpc)).collect();
+        self.compile_groups(&before, &mut next, &mut differences);
+        if next.blocks.take_changed() {
+            next.cidrs = match Cidrs::new(next.blocks.iter()) {
+                Ok(cidrs) => Arc::new(cidrs),
+                Err(covered) => return Ok(Err(covered)),
+            };
         }
-        let tables = Tables { members: next.members.clone(), delegated, cidrs: next.cidrs.clone(), scopes };
+        look_again(&before, &mut next, ports, &mut differences);
+        self.compile_interfaces(&before, &mut next, &differences).map_err(covered_too_often)?;
+        if policy.vpcs != before.policy.vpcs || policy.peerings != before.policy.peerings {
+            next.scopes = vec![Vec::new(); next.vpcs.len()];
+            for (name, index) in next.vpcs.iter() {
+                let scopes = policy.scopes(name).filter_map(|vpc| next.vpcs.get(vpc));
+                next.scopes[usize::from(index.0)] = scopes.collect();
+            }
+        }
+        let tables = Tables {
+            members: next.members.clone(),
+            delegated: next.delegated.clone(),
+            cidrs: next.cidrs.clone(),
+            scopes: next.scopes.clone(),
+        };
         let (roles, vpcs) = roles(policy, ports, &next);
-        let interfaces =
-            Interfaces::new(policy.interfaces.keys().map(|id| next.interfaces[id].interface.clone()));
+        let interfaces = next.interfaces.clone();
         let exempt = policy.settings.exempt_services.iter().map(exempt).collect();
         let snapshot = Snapshot { generation: number, interfaces, ports: roles, vpcs, tables, exempt };
         Ok(Ok((next, snapshot)))
     }
 
-    /// What of the generation before may be shared: nothing of another epoch.
-    fn shared(&self, next: &Generation) -> bool {
-        self.current.epoch == next.epoch
+    /// Gives numbers to what is new.
+    fn number(
+        &self,
+        before: &Generation,
+        next: &mut Generation,
+        differences: &Differences<'_>,
+    ) -> Result<(), Faults> {
+        let have = next.policy.interfaces.len();
+        let of = |wanted: fn(&[Option<&NetworkInterface>; 2]) -> bool, side: usize| {
+            let pairs = differences.interfaces.iter().filter(move |pair| wanted(pair));
+            pairs.filter_map(move |pair| pair[side]).map(|interface| interface.id.as_str())
+        };
+        let (gone, new) = (of(|[_, new]| new.is_none(), 0), of(|[old, _]| old.is_none(), 1));
+        let numbers = match have <= self.interface_slots {
+            true => before.numbers.next(gone, new, self.interface_slots),
+            false => None,
+        };
+        next.numbers = numbers.ok_or_else(|| {
+            let most = self.interface_slots;
+            let message = format!("{have} interfaces are more than the {most} that the switch has room for");
+            fault("InsufficientCapacity", "NetworkInterfaces", message)
+        })?;
+        if next.policy.vpcs != before.policy.vpcs {
+            let vpcs = before.vpcs.next(next.policy.vpcs.keys()).ok_or_else(|| {
+                let have = next.policy.vpcs.len();
+                let message = format!("{have} VPCs are more than the switch has numbers for");
+                fault("InsufficientCapacity", "Vpcs", message)
+            })?;
+            next.vpcs = Arc::new(vpcs);
+        }
+        Ok(())
     }
 
-    /// The policy of every set of groups in use. One whose groups are as they
-    /// were is shared; with prefix lists in it as blocks it is not, since those
-    /// may have changed.
-    fn compile_groups(&mut self, policy: &Validated, next: &mut Generation) {
-        let used: BTreeSet<&String> = policy.interfaces.values().flat_map(|i| &i.groups).collect();
-        for group in used.into_iter().filter_map(|id| policy.groups.get(id)) {
-            let version = match self.current.groups.get(&group.id) {
-                Some((before, version)) if before == group => *version,
-                _ => {
-                    self.next_version += 1;
-                    self.next_version
-                }
-            };
-            next.groups.insert(group.id.clone(), (group.clone(), version));
-        }
+    /// The policy of every set of groups in use, and the blocks that these name. A
+    /// policy whose groups are as they were is shared; with prefix lists in it as
+    /// blocks it is not, since those may have changed.
+    fn compile_groups(
+        &mut self,
+        before: &Generation,
+        next: &mut Generation,
+        differences: &mut Differences<'_>,
+    ) {
+        let policy = next.policy.clone();
         let shares =
-            self.shared(next) && (self.current.lists, next.lists) == (Lists::AsSources, Lists::AsSources);
-        for interface in policy.interfaces.values() {
-            if next.policies.contains_key(&interface.groups) {
+            before.epoch == next.epoch && (before.lists, next.lists) == (Lists::AsSources, Lists::AsSources);
+        let mut stale: BTreeSet<Groups> = BTreeSet::new();
+        if shares {
+            // First the lists, so that what is counted off below is what is counted.
+            for (_, old, new) in before.policy.prefix_lists.differences(&policy.prefix_lists) {
+                next.blocks.replace(&mut self.sources, [old, new], next.lists);
+            }
+            let mut touched: BTreeSet<&str> = BTreeSet::new();
+            let others = |[old, new]: &&[Option<&NetworkInterface>; 2]| {
+                old.map(|i| &i.groups) != new.map(|i| &i.groups)
+            };
+            let regrouped: Vec<_> = differences.interfaces.iter().filter(others).collect();
+            // First in, so that a set that passes from one to another stays compiled.
+            for interface in regrouped.iter().filter_map(|[_, new]| *new) {
+                next.sets.add(interface);
+                touched.extend(interface.groups.iter().map(String::as_str));
+                stale.insert(interface.groups.as_slice().into());
+            }
+            for interface in regrouped.iter().filter_map(|[old, _]| *old) {
+                next.sets.remove(interface);
+                touched.extend(interface.groups.iter().map(String::as_str));
+            }
+            stale.retain(|groups| next.sets.compiled(groups).is_none());
+            for (id, ..) in before.policy.groups.differences(&policy.groups) {
+                stale.extend(next.sets.with(id).cloned());
+                touched.insert(id);
+            }
+            for id in touched {
+                let (old, new) = (before.policy.groups.get(id), policy.groups.get(id));
+                let old = old.filter(|_| before.sets.is_used(id));
+                let new = new.filter(|_| next.sets.is_used(id));
+                if old != new {
+                    // First in, so that what both name is counted all the time.
+                    new.into_iter().for_each(|g| next.blocks.add(&mut self.sources, &policy, g, next.lists));
+                    old.into_iter()
+                        .for_each(|g| next.blocks.remove(&mut self.sources, &policy, g, next.lists));
+                }
+            }
+        } else {
+            (next.sets, next.blocks) = (Sets::default(), Blocks::default());
+            policy.interfaces.values().for_each(|interface| next.sets.add(interface));
+            for group in next.sets.used().filter_map(|id| policy.groups.get(id)) {
+                next.blocks.add(&mut self.sources, &policy, group, next.lists);
+            }
+            next.blocks.begin_anew();
+            stale.extend(next.sets.iter().cloned());
+        }
+        for set in stale {
+            if next.sets.interfaces(&set).next().is_none() {
                 continue;
             }
-            let groups: Vec<_> = interface.groups.iter().filter_map(|id| next.groups.get(id)).collect();
-            let versions: Vec<u64> = groups.iter().map(|(_, version)| *version).collect();
-            let before = self.current.policies.get(&interface.groups);
-            let compiled = match before.filter(|(old, _)| shares && *old == versions) {
-                Some((_, compiled)) => compiled.clone(),
-                None => {
-                    let groups: Vec<_> = groups.iter().map(|(group, _)| group).collect();
-                    rules::compile(&mut self.sources, policy, &groups, next.lists)
-                }
-            };
-            next.policies.insert(interface.groups.clone(), (versions, compiled));
+            let groups: Vec<_> = set.iter().filter_map(|id| policy.groups.get(id)).collect();
+            let compiled = rules::compile(&mut self.sources, &policy, &groups, next.lists);
+            next.sets.compile(&set, compiled);
+            differences.look.extend(next.sets.interfaces(&set).cloned());
         }
-    }
-
-    fn compile_blocks(&mut self, policy: &Validated, next: &mut Generation) -> Result<(), TooManyCovering> {
-        let groups = next.groups.values().map(|(group, _)| group);
-        next.blocks = rules::blocks(&mut self.sources, policy, groups, next.lists);
-        next.cidrs = match self.shared(next) && self.current.blocks == next.blocks {
-            true => self.current.cidrs.clone(),
-            false => Arc::new(Cidrs::new(next.blocks.iter().copied())?),
-        };
-        Ok(())
     }
 
     /// Interfaces, what their addresses stand for, and what is delegated to them.
     fn compile_interfaces(
         &mut self,
-        policy: &Validated,
+        before: &Generation,
         next: &mut Generation,
-        ports: &Ports,
-    ) -> Result<hashbrown::HashMap<VpcIndex, Arc<Cidrs>>, TooManyCovering> {
-        let served: HashMap<&str, PortIndex> = policy
-            .bindings
-            .iter()
-            .filter_map(|binding| match binding {
-                Binding::Interface { interface, port } => Some((interface.as_str(), ports.index(port)?)),
-                Binding::Uplink { .. } => None,
-            })
-            .collect();
-        let shares = self.shared(next);
-        let borders = borders(policy);
-        let mut delegated: HashMap<VpcIndex, Vec<(Prefix, SourceId)>> = HashMap::new();
+        differences: &Differences<'_>,
+    ) -> Result<(), TooManyCovering> {
+        let shares = before.epoch == next.epoch;
         let mut lists: HashMap<&[String], Arc<[SourceId]>> = HashMap::new();
         let (mut left, mut joined) = (Vec::new(), Vec::new());
-        for from in policy.interfaces.values() {
-            let before = self.current.interfaces.get(&from.id);
-            let port = served.get(from.id.as_str()).copied();
-            let border = from.subnet.as_ref().and_then(|subnet| borders.get(subnet));
-            let interface = self.interface(policy, next, from, port, border.cloned());
-            let groups = lists.entry(&from.groups).or_insert_with(|| {
-                from.groups.iter().map(|g| self.sources.of(Source::Group(g.clone()))).collect()
-            });
-            let stays = before.filter(|_| shares).is_some_and(|before| {
-                before.interface.vpc == interface.vpc
-                    && before.interface.addresses.hosts() == interface.addresses.hosts()
-                    && before.groups == *groups
+        let (mut gone, mut made) = (Vec::new(), Vec::new());
+        let mut delegations: BTreeSet<VpcIndex> = BTreeSet::new();
+        let policy = next.policy.clone();
+        next.compiled = differences.look.iter().cloned().collect();
+        for from in differences.look.iter().filter_map(|id| policy.interfaces.get(id.as_str())) {
+            let old = before.interface(&from.id);
+            let old_groups = before.policy.interfaces.get(&from.id).map(|i| &i.groups);
+            let interface = self.interface(before, next, from);
+            let stays = old.filter(|_| shares).is_some_and(|old| {
+                old.vpc == interface.vpc
+                    && old.addresses == interface.addresses
+                    && old_groups == Some(&from.groups)
             });
             if !stays {
-                left.extend(before.map(|b| b.interface.clone()));
+                let groups = lists.entry(&from.groups).or_insert_with(|| {
+                    from.groups.iter().map(|g| self.sources.of(Source::Group(g.clone()))).collect()
+                });
+                left.extend(old);
                 let keys = interface.addresses.hosts().iter().map(|a| (interface.vpc, *a));
                 joined.extend(keys.map(|key| (key, Some(groups.clone()))));
+                let delegates = |i: &&Interface| !i.addresses.prefixes().is_empty();
+                delegations.extend(old.filter(delegates).map(|old| old.vpc));
+                if delegates(&&interface) {
+                    delegations.insert(interface.vpc);
+                    next.delegating.insert(from.id.clone());
+                } else {
+                    next.delegating.remove(&from.id);
+                }
             }
-            let own = interface.addresses.prefixes();
-            if !own.is_empty() {
-                let blocks = own.iter().flat_map(|net| groups.iter().map(|g| (*net, *g)));
-                delegated.entry(interface.vpc).or_default().extend(blocks);
+            if !old.is_some_and(|old| is_same(old, &interface)) {
+                made.push(Arc::new(interface));
             }
-            let compiled = next.policies[&from.groups].1.clone();
-            next.interfaces.insert(from.id.clone(), Known { interface, compiled, groups: groups.clone() });
         }
-        let gone = self.current.interfaces.iter().filter(|(id, _)| !policy.interfaces.contains_key(*id));
-        left.extend(gone.map(|(_, known)| known.interface.clone()));
+        for [old, new] in &differences.interfaces {
+            let (Some(old), None) = (old, new) else { continue };
+            next.delegating.remove(&old.id);
+            let Some(interface) = before.interface(&old.id) else { continue };
+            if !interface.addresses.prefixes().is_empty() {
+                delegations.insert(interface.vpc);
+            }
+            left.push(interface);
+            gone.push(interface.id);
+        }
         // First out, then in: an address may have moved from one to another.
         let out = left.iter().flat_map(|i| i.addresses.hosts().iter().map(|a| ((i.vpc, *a), None)));
-        next.members = match shares {
-            true => self.current.members.with_changes(out.chain(joined)),
-            false => Members::default().with_changes(joined),
-        };
-        delegated.into_iter().map(|(vpc, blocks)| Ok((vpc, Arc::new(Cidrs::new(blocks)?)))).collect()
+        next.members = next.members.with_changes(out.chain(joined));
+        next.interfaces = before.interfaces.with_changes(gone, made);
+        if !shares {
+            next.delegated.clear();
+            delegations.extend(next.vpcs.iter().map(|(_, vpc)| vpc));
+        }
+        for vpc in delegations {
+            let of_vpc = next
+                .delegating
+                .iter()
+                .filter_map(|id| Some((next.interface(id)?, policy.interfaces.get(id)?)));
+            let mut blocks = Vec::new();
+            for (interface, from) in of_vpc.filter(|(interface, _)| interface.vpc == vpc) {
+                for group in &from.groups {
+                    let source = self.sources.of(Source::Group(group.clone()));
+                    blocks.extend(interface.addresses.prefixes().iter().map(|net| (*net, source)));
+                }
+            }
+            match blocks.is_empty() {
+                true => next.delegated.remove(&vpc),
+                false => next.delegated.insert(vpc, Arc::new(Cidrs::new(blocks)?)),
+            };
+        }
+        Ok(())
     }
 
-    /// An interface; the one of the generation before, if it is the same.
-    fn interface(
-        &self,
-        policy: &Validated,
-        next: &Generation,
-        from: &NetworkInterface,
-        port: Option<PortIndex>,
-        border: Option<Border>,
-    ) -> Arc<Interface> {
-        let compiled = &next.policies[&from.groups].1;
-        let before = self.current.interfaces.get(&from.id);
+    /// An interface.
+    fn interface(&self, before: &Generation, next: &Generation, from: &NetworkInterface) -> Interface {
+        let compiled = next.sets.compiled(&from.groups).expect("every set in use is compiled");
+        let policy = &next.policy;
         let hosts = from.addresses.iter().map(|a| Prefix::host((*a).into()));
-        let interface = Interface {
+        let border = from.subnet.as_ref().and_then(|subnet| next.borders.get(subnet));
+        let chosen = policy.settings.interfaces.get(&from.id).copied().unwrap_or_default();
+        Interface {
             id: next.numbers.get(&from.id).expect("every interface has been given a number"),
             vpc: next.vpcs.get(&from.vpc).expect("every VPC has been given a number"),
             mac: from.mac,
-            port,
+            port: next.served.get(&from.id).copied(),
             addresses: Addresses::new(hosts.chain(from.prefixes.iter().map(prefix))),
             source_dest_check: from.source_dest_check,
             policy: compiled.policy.clone(),
-            revoked: before.and_then(|before| still_revoked(before, compiled)),
+            revoked: still_revoked(before, from, compiled),
             timeouts: timeouts(&from.timeouts, timeouts(&policy.settings.timeouts, self.timeouts)),
-            settings: self.settings(policy.settings.interfaces.get(&from.id).copied().unwrap_or_default()),
-            border,
-        };
-        match before {
-            Some(before) if is_same(&before.interface, &interface) => before.interface.clone(),
-            _ => Arc::new(interface),
+            settings: self.settings(chosen),
+            border: border.cloned(),
         }
     }
 
@@ -326,9 +426,15 @@ impl Compiler {
         self.current.numbers.get(id)
     }
 
-    /// The interfaces by number, likewise.
-    pub fn interface_names(&self) -> HashMap<InterfaceId, String> {
-        self.current.numbers.iter().map(|(name, id)| (id, name.clone())).collect()
+    /// The interfaces by number, likewise. A copy costs nothing.
+    pub fn interface_names(&self) -> &InterfaceNames {
+        self.current.numbers.names()
+    }
+
+    /// The interfaces that were compiled for the last generation; the others were
+    /// taken over from the one before.
+    pub fn compiled_interfaces(&self) -> &[String] {
+        &self.current.compiled
     }
 
     /// The VPCs by number, likewise.
@@ -337,16 +443,45 @@ impl Compiler {
     }
 }
 
+/// What else of interfaces may differ: their ports, their settings, the borders
+/// of their subnets.
+fn look_again(before: &Generation, next: &mut Generation, ports: &Ports, differences: &mut Differences<'_>) {
+    let Differences { interfaces, look } = differences;
+    look.extend(interfaces.iter().filter_map(|[_, new]| Some((*new)?.id.clone())));
+    let served = next.policy.bindings.iter().filter_map(|binding| match binding {
+        Binding::Interface { interface, port } => Some((interface.clone(), ports.index(port)?)),
+        Binding::Uplink { .. } => None,
+    });
+    next.served = served.collect();
+    let moved = |one: &BTreeMap<String, PortIndex>, other: &BTreeMap<String, PortIndex>| {
+        one.iter()
+            .filter(|(id, port)| other.get(*id) != Some(port))
+            .map(|(id, _)| id.clone())
+            .collect::<Vec<_>>()
+    };
+    look.extend(moved(&before.served, &next.served));
+    look.extend(moved(&next.served, &before.served));
+    let (old, new) = (&before.policy.settings, &next.policy.settings);
+    look.extend(old.interfaces.differences(&new.interfaces).map(|(id, ..)| id.to_string()));
+    let has_other_borders = before.policy.network_acls != next.policy.network_acls;
+    if has_other_borders {
+        next.borders = Arc::new(borders(&next.policy));
+    }
+    if has_other_borders || old.timeouts != new.timeouts {
+        look.extend(next.policy.interfaces.keys().cloned());
+    }
+}
+
 /// The border of each subnet that a network ACL guards. Subnets are numbered
 /// anew: the numbers mean nothing beyond a snapshot.
-fn borders(policy: &Validated) -> HashMap<&String, Border> {
+fn borders(policy: &Validated) -> HashMap<String, Border> {
     let mut borders = HashMap::new();
     for acl in policy.network_acls.values() {
         let entries = |entries: &BTreeMap<u16, model::AclEntry>| entries.values().map(acl_entry).collect();
         let compiled = Arc::new(NetworkAcl::new(entries(&acl.inbound), entries(&acl.outbound)));
         for subnet in &acl.subnets {
             let number = borders.len() as u32;
-            borders.insert(subnet, Border { subnet: number, acl: compiled.clone() });
+            borders.insert(subnet.clone(), Border { subnet: number, acl: compiled.clone() });
         }
     }
     borders
@@ -402,16 +537,18 @@ fn is_same(one: &Interface, other: &Interface) -> bool {
 /// everyone no longer (S45): TCP, whose segments tell whether they open a
 /// connection. What is still open but tracked from now on is not: the next
 /// packet makes the entry (D12).
-fn still_revoked(before: &Known, now: &Compiled) -> Option<Arc<Revoked>> {
-    if Arc::ptr_eq(&before.compiled.policy, &now.policy) {
-        return before.interface.revoked.clone();
+fn still_revoked(before: &Generation, of: &NetworkInterface, now: &Compiled) -> Option<Arc<Revoked>> {
+    let interface = before.interface(&of.id)?;
+    let old = before.sets.compiled(&before.policy.interfaces.get(&of.id)?.groups)?;
+    if Arc::ptr_eq(&old.policy, &now.policy) {
+        return interface.revoked.clone();
     }
     let mut revoked = Revoked::default();
     for direction in [Direction::Inbound, Direction::Outbound] {
         for family in [Family::V4, Family::V6] {
             let (d, f) = (direction as usize, family as usize);
-            let mut once = before.compiled.untracked[d][f].clone();
-            if let Some(earlier) = &before.interface.revoked {
+            let mut once = old.untracked[d][f].clone();
+            if let Some(earlier) = &interface.revoked {
                 once = once.union(&earlier.any[d][f]);
             }
             revoked.any[d][f] = once.subtract(now.policy.open_to_everyone(direction, family));
@@ -424,12 +561,10 @@ fn still_revoked(before: &Known, now: &Compiled) -> Option<Arc<Revoked>> {
 fn roles(policy: &Validated, ports: &Ports, next: &Generation) -> (PortRoles, Vec<Vpc>) {
     let mut roles = PortRoles::default();
     let mut vpcs = vec![Vpc::default(); next.vpcs.len()];
-    for id in policy.interfaces.keys() {
-        let interface = &next.interfaces[id].interface;
-        if let Some(port) = interface.port {
-            roles.set(port, PortRole::Interface(interface.id));
-            vpcs[usize::from(interface.vpc.0)].local.push(interface.id);
-        }
+    for (id, port) in &next.served {
+        let Some(interface) = next.interface(id) else { continue };
+        roles.set(*port, PortRole::Interface(interface.id));
+        vpcs[usize::from(interface.vpc.0)].local.push(interface.id);
     }
     let mut uplinks: HashMap<PortIndex, Uplink> = HashMap::new();
     for binding in &policy.bindings {

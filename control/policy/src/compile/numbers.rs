@@ -1,54 +1,47 @@
 //! Numbers for what has names: given once, kept over generations, and used
 //! again as late as possible.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use engine::ids::{InterfaceId, VpcIndex};
+use imbl::OrdSet;
 
 /// Interfaces by slot and incarnation: connections carry these numbers, so one
-/// must not come to mean another interface.
+/// must not come to mean another interface. A copy shares all that is the same.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InterfaceNumbers {
-    known: HashMap<String, InterfaceId>,
+    known: imbl::HashMap<String, InterfaceId>,
+    names: InterfaceNames,
     /// Slots that were used: the next incarnation of each, the least used first.
-    free: BTreeSet<(u16, u32)>,
+    free: OrdSet<(u16, u32)>,
     /// The first slot that never was used.
     fresh: u32,
 }
 
+/// The names behind the numbers of interfaces.
+pub type InterfaceNames = imbl::HashMap<InterfaceId, String>;
+
 impl InterfaceNumbers {
-    /// The numbers of the next generation's interfaces, at most `slots` of them.
-    /// `None` if they are more.
+    /// The numbers of the next generation: without some interfaces, then with
+    /// others, at most `slots` at once. `None` if they are more.
     pub fn next<'n>(
         &self,
-        names: impl ExactSizeIterator<Item = &'n String>,
+        gone: impl IntoIterator<Item = &'n str>,
+        new: impl IntoIterator<Item = &'n str>,
         slots: usize,
     ) -> Option<InterfaceNumbers> {
-        if names.len() > slots {
-            return None;
-        }
-        let mut next = InterfaceNumbers {
-            known: HashMap::with_capacity(names.len()),
-            free: self.free.clone(),
-            fresh: self.fresh,
-        };
-        let mut new = Vec::new();
-        for name in names {
-            match self.known.get(name) {
-                Some(id) => drop(next.known.insert(name.clone(), *id)),
-                None => new.push(name),
-            }
-        }
-        if next.known.len() < self.known.len() {
-            for id in self.known.iter().filter(|(name, _)| !next.known.contains_key(*name)).map(|(_, id)| id)
-            {
+        let mut next = self.clone();
+        for name in gone {
+            if let Some(id) = next.known.remove(name) {
+                next.names.remove(&id);
                 // Incarnations go round from 1 to 4095.
                 next.free.insert((id.incarnation() % 4095 + 1, id.slot() as u32));
             }
         }
         for name in new {
             let id = next.give(slots)?;
-            next.known.insert(name.clone(), id);
+            next.known.insert(name.to_string(), id);
+            next.names.insert(id, name.to_string());
         }
         Some(next)
     }
@@ -58,7 +51,8 @@ impl InterfaceNumbers {
             self.fresh += 1;
             return Some(InterfaceId::new(self.fresh - 1, 1));
         }
-        let (incarnation, slot) = self.free.pop_first()?;
+        let (incarnation, slot) = *self.free.get_min()?;
+        self.free.remove(&(incarnation, slot));
         Some(InterfaceId::new(slot, incarnation))
     }
 
@@ -66,8 +60,9 @@ impl InterfaceNumbers {
         self.known.get(name).copied()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&String, InterfaceId)> {
-        self.known.iter().map(|(name, id)| (name, *id))
+    /// The interfaces by number.
+    pub fn names(&self) -> &InterfaceNames {
+        &self.names
     }
 }
 
@@ -86,11 +81,12 @@ impl VpcNumbers {
     const FRESH: u16 = 1024;
 
     /// The indexes of the next generation's VPCs; `None` if they are more than 65535.
-    pub fn next<'n>(&self, names: impl Iterator<Item = &'n String> + Clone) -> Option<VpcNumbers> {
+    pub fn next<'n>(&self, names: impl Iterator<Item = &'n String>) -> Option<VpcNumbers> {
         let mut next = VpcNumbers { known: HashMap::new(), free: self.free.clone(), fresh: self.fresh };
-        for name in names.clone() {
+        let names: Vec<&String> = names.collect();
+        for &name in &names {
             if let Some(index) = self.known.get(name) {
-                next.known.insert(name.clone(), *index);
+                next.known.insert(name.to_string(), *index);
             }
         }
         let mut gone: Vec<u16> =
@@ -134,13 +130,15 @@ impl VpcNumbers {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn names(names: &[&str]) -> Vec<String> {
-        names.iter().map(ToString::to_string).collect()
-    }
+    use std::collections::BTreeSet;
 
     fn interfaces(from: &InterfaceNumbers, of: &[&str], slots: usize) -> InterfaceNumbers {
-        from.next(names(of).iter(), slots).unwrap()
+        next(from, of, slots).unwrap()
+    }
+
+    fn next(from: &InterfaceNumbers, of: &[&str], slots: usize) -> Option<InterfaceNumbers> {
+        let gone = from.names().values().map(String::as_str).filter(|name| !of.contains(name));
+        from.next(gone, of.iter().copied().filter(|name| from.get(name).is_none()), slots)
     }
 
     #[test]
@@ -153,8 +151,8 @@ mod tests {
         assert_eq!(two.get("a"), None);
         let three = interfaces(&two, &["a", "b", "c"], 3);
         assert_eq!(three.get("a"), Some(InterfaceId::new(0, 2)), "its old slot, but not its old number");
-        assert!(three.next(names(&["a", "b", "c", "d"]).iter(), 3).is_none());
-        assert_eq!(three.iter().count(), 3);
+        assert!(next(&three, &["a", "b", "c", "d"], 3).is_none());
+        assert_eq!(three.names().len(), 3);
     }
 
     #[test]

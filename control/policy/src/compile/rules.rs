@@ -1,6 +1,6 @@
 //! Rules as the tables have them: sources interned, services united.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use engine::addr::{Family, Prefix};
@@ -172,32 +172,4 @@ fn permit_everyone(rules: &mut DirectionRules, family: Family, sets: &[ServiceSe
         true => sets.iter().for_each(|set| rules.permit_everyone(family, set)),
         false => rules.permit_everyone(family, &whole),
     }
-}
-
-/// The blocks that rules of groups in use name, and those of prefix lists.
-pub(super) fn blocks<'g>(
-    sources: &mut Sources,
-    all: &Validated,
-    groups: impl Iterator<Item = &'g SecurityGroup>,
-    lists: Lists,
-) -> Vec<(Prefix, SourceId)> {
-    let mut blocks = BTreeSet::new();
-    for rule in groups.flat_map(|g| g.inbound.iter().chain(&g.outbound)) {
-        match &rule.peer {
-            Peer::Cidr(net) if net.prefix_len() > 0 => {
-                blocks.insert((*net, sources.of(Source::Cidr(*net))));
-            }
-            Peer::PrefixList(id) => {
-                for (net, _) in all.prefix_lists.get(id).map_or(&[][..], |l| &l.entries) {
-                    let source = match lists {
-                        Lists::AsSources => Source::PrefixList(id.clone()),
-                        Lists::AsBlocks => Source::Cidr(*net),
-                    };
-                    blocks.insert((*net, sources.of(source)));
-                }
-            }
-            Peer::Cidr(_) | Peer::Group { .. } => {}
-        }
-    }
-    blocks.into_iter().map(|(net, source)| (prefix(&net), source)).collect()
 }

@@ -50,9 +50,11 @@ pub(super) fn delete(node: &Node<'_, '_>, report: &mut Report, all: &mut Validat
         return None;
     }
     let refers = |rule: &Rule| matches!(&rule.peer, Peer::Group { id: other, .. } if *other == id);
-    let referenced = all.groups.values().filter(|g| g.id != id);
-    let needed = all.interfaces.values().any(|i| i.groups.contains(&id))
-        || referenced.flat_map(|g| g.inbound.iter().chain(&g.outbound)).any(refers);
+    let referred = || {
+        let others = all.groups.values().filter(|g| g.id != id);
+        others.flat_map(|g| g.inbound.iter().chain(&g.outbound)).any(refers)
+    };
+    let needed = all.interfaces.values().any(|i| i.groups.contains(&id)) || referred();
     if needed {
         report.fault("DependencyViolation", path, format!("resource {id} has a dependent object"));
         return None;

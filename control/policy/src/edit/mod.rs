@@ -1,6 +1,7 @@
 //! Single changes, by EC2's names and in the shapes of its requests. A change
-//! makes a policy of the one in force; what that policy has to be, quotas and
-//! all, is for validation to say, as of a pushed one.
+//! makes a policy of the one in force. What a change of rules or of an interface's
+//! groups has to hold to is looked at where it changes something; the rarer
+//! changes leave it to validation, as of a pushed policy.
 
 mod groups;
 mod interfaces;
@@ -15,6 +16,7 @@ use crate::model::Validated;
 use crate::reader::Node;
 use crate::report::{Faults, Notice, Report};
 use crate::validate::groups::group_id;
+use crate::validate::{quotas, sort_rules};
 
 /// A policy after a change.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct Edited {
     pub answer: Value,
     /// What may not be meant as it is written.
     pub notices: Vec<Notice>,
+    /// Whether it is what validation would make of it: there is nothing left to say.
+    pub is_settled: bool,
 }
 
 /// Changes a policy as an action's request asks; `None` if there is no such
@@ -34,7 +38,7 @@ pub struct Edited {
 /// Everything that is wrong with the request, each with its place in it. The
 /// policy is only borrowed: nothing is half done.
 pub fn edit(policy: &Validated, action: &str, request: &Value) -> Option<Result<Edited, Faults>> {
-    let change = find(action)?;
+    let (change, is_settled) = find(action)?;
     let mut report = Report::default();
     let mut next = policy.clone();
     let root = Node::root(request);
@@ -42,36 +46,59 @@ pub fn edit(policy: &Validated, action: &str, request: &Value) -> Option<Result<
     if root.object(&mut report).is_some() {
         root.refuse_denials(&mut report);
         answer = change(&root, &mut report, &mut next);
+        settle(&root, &mut report, policy, &mut next);
     }
     let finished = report.finish();
-    Some(finished.map(|notices| Edited { policy: next, answer: answer.unwrap_or_default(), notices }))
+    let answer = answer.unwrap_or_default();
+    Some(finished.map(|notices| Edited { policy: next, answer, notices, is_settled }))
 }
 
 /// An action: changes the policy and answers, or reports why not.
 type Action = fn(&Node<'_, '_>, &mut Report, &mut Validated) -> Option<Value>;
 
-fn find(action: &str) -> Option<Action> {
-    Some(match action {
-        "CreateSecurityGroup" => groups::create,
-        "CopySecurityGroup" => groups::copy,
-        "DeleteSecurityGroup" => groups::delete,
-        "AuthorizeSecurityGroupIngress" => |node, report, all| rules::authorize(node, report, all, false),
-        "AuthorizeSecurityGroupEgress" => |node, report, all| rules::authorize(node, report, all, true),
-        "RevokeSecurityGroupIngress" => |node, report, all| rules::revoke(node, report, all, false),
-        "RevokeSecurityGroupEgress" => |node, report, all| rules::revoke(node, report, all, true),
+/// The action of a name, and whether it leaves nothing to validation.
+fn find(action: &str) -> Option<(Action, bool)> {
+    let (action, is_settled): (Action, bool) = match action {
+        "CreateSecurityGroup" => (groups::create, false),
+        "CopySecurityGroup" => (groups::copy, false),
+        "DeleteSecurityGroup" => (groups::delete, false),
+        "AuthorizeSecurityGroupIngress" => {
+            (|node, report, all| rules::authorize(node, report, all, false), true)
+        }
+        "AuthorizeSecurityGroupEgress" => {
+            (|node, report, all| rules::authorize(node, report, all, true), true)
+        }
+        "RevokeSecurityGroupIngress" => (|node, report, all| rules::revoke(node, report, all, false), true),
+        "RevokeSecurityGroupEgress" => (|node, report, all| rules::revoke(node, report, all, true), true),
         "UpdateSecurityGroupRuleDescriptionsIngress" => {
-            |node, report, all| rules::describe(node, report, all, false)
+            (|node, report, all| rules::describe(node, report, all, false), true)
         }
         "UpdateSecurityGroupRuleDescriptionsEgress" => {
-            |node, report, all| rules::describe(node, report, all, true)
+            (|node, report, all| rules::describe(node, report, all, true), true)
         }
-        "ModifyNetworkInterfaceAttribute" => interfaces::modify,
-        "ModifyInstanceAttribute" => interfaces::modify_primary,
-        "CreateManagedPrefixList" => prefix_lists::create,
-        "ModifyManagedPrefixList" => prefix_lists::modify,
-        "DeleteManagedPrefixList" => prefix_lists::delete,
+        "ModifyNetworkInterfaceAttribute" => (interfaces::modify, true),
+        "ModifyInstanceAttribute" => (interfaces::modify_primary, true),
+        "CreateManagedPrefixList" => (prefix_lists::create, false),
+        "ModifyManagedPrefixList" => (prefix_lists::modify, false),
+        "DeleteManagedPrefixList" => (prefix_lists::delete, false),
         _ => return None,
-    })
+    };
+    Some((action, is_settled))
+}
+
+/// What validation makes of groups, of those that a change made others: rules in
+/// order, as many as there may be (D20).
+fn settle(root: &Node<'_, '_>, report: &mut Report, before: &Validated, next: &mut Validated) {
+    let changed =
+        before.groups.differences(&next.groups).filter_map(|(id, _, new)| new.and(Some(id.to_string())));
+    for id in changed.collect::<Vec<_>>() {
+        if let Some(group) = next.groups.get_mut(&id) {
+            sort_rules(group);
+        }
+        if let Some(group) = next.groups.get(&id) {
+            quotas::check_group(report, next, group, |_| root.path_of("IpPermissions"));
+        }
+    }
 }
 
 /// The id of a group that there is.

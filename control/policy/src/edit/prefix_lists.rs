@@ -108,7 +108,7 @@ pub(super) fn delete(node: &Node<'_, '_>, report: &mut Report, all: &mut Validat
         report.fault("DependencyViolation", node.path_of("PrefixListId"), message);
         return None;
     }
-    all.prefix_lists.remove(&id).as_ref().map(shown)
+    all.prefix_lists.remove(&id).map(|list| shown(&list))
 }
 
 /// The id of a list that there is, and that is not AWS's to change.

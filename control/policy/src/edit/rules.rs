@@ -7,6 +7,7 @@ use crate::model::{Peer, Rule, SecurityGroup, Validated};
 use crate::reader::Node;
 use crate::report::Report;
 use crate::validate::groups::{Permissions, description, in_words, permissions};
+use crate::validate::references::is_stale;
 use crate::validate::rule_ids::make_ids;
 
 const PERMISSIONS: &str = "IpPermissions";
@@ -45,13 +46,24 @@ pub(super) fn authorize(
     if !node.has(PERMISSIONS) {
         node.missing(report, PERMISSIONS);
     }
-    let (id, permissions) = read(node, report, all)?;
-    for (n, rule) in permissions.rules.iter().enumerate() {
-        if let Peer::Group { id, .. } = &rule.peer
-            && !all.groups.contains_key(id)
-        {
+    let (id, mut permissions) = read(node, report, all)?;
+    let vpc = all.groups.get(&id)?.vpc.clone();
+    let mut stale = Vec::new();
+    for (n, by_peering, path) in permissions.references() {
+        let Peer::Group { id, .. } = &permissions.rules[*n].peer else { continue };
+        if !all.groups.contains_key(id) {
             // A document may have such a rule as stale; nobody asks for one.
-            no_group(report, id, format!("{}.GroupId", permissions.path(PERMISSIONS, n)));
+            no_group(report, id, path.clone());
+        } else {
+            let in_scope = |other: &str| all.scopes(&vpc).any(|scope| scope == other);
+            if is_stale(report, all, (&vpc, id), in_scope, *by_peering, path) {
+                stale.push(*n);
+            }
+        }
+    }
+    for n in stale {
+        if let Peer::Group { stale, .. } = &mut permissions.rules[n].peer {
+            *stale = true;
         }
     }
     let group = all.groups.get_mut(&id)?;

@@ -1,8 +1,7 @@
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::Change;
+use crate::by_id::ById;
 use crate::model::{Binding, NetworkInterface, PrefixList, SecurityGroup, Validated};
 
 /// Something other than a rule that comes, goes or changes.
@@ -27,9 +26,8 @@ pub(super) fn changes(before: &Validated, after: &Validated) -> Vec<ObjectChange
     maps(&mut changes, "SecurityGroups", &before.groups, &after.groups, group);
     maps(&mut changes, "NetworkInterfaces", &before.interfaces, &after.interfaces, interface);
     maps(&mut changes, "PrefixLists", &before.prefix_lists, &after.prefix_lists, prefix_list);
-    let peerings = |policy: &Validated| {
-        policy.peerings.iter().map(|p| (p.id.clone(), p.clone())).collect::<BTreeMap<_, _>>()
-    };
+    let peerings =
+        |policy: &Validated| policy.peerings.iter().map(|p| (p.id.clone(), p.clone())).collect::<ById<_>>();
     let state = |_: &_, _: &_| vec!["Status".to_string()];
     maps(&mut changes, "VpcPeeringConnections", &peerings(before), &peerings(after), state);
     maps(&mut changes, "Bindings", &bindings(before), &bindings(after), |_, _| vec!["Port".to_string()]);
@@ -41,31 +39,28 @@ pub(super) fn changes(before: &Validated, after: &Validated) -> Vec<ObjectChange
     changes
 }
 
-fn maps<T: PartialEq>(
+fn maps<T: Eq>(
     changes: &mut Vec<ObjectChange>,
     kind: &str,
-    before: &BTreeMap<String, T>,
-    after: &BTreeMap<String, T>,
+    before: &ById<T>,
+    after: &ById<T>,
     what: impl Fn(&T, &T) -> Vec<String>,
 ) {
     let mut note = |id: &str, change, what| {
         changes.push(ObjectChange { kind: kind.into(), id: id.into(), change, what })
     };
-    for (id, old) in before {
-        match after.get(id) {
-            None => note(id, Change::Removed, vec![]),
-            Some(new) if old != new => {
+    for (id, old, new) in before.differences(after) {
+        match (old, new) {
+            (Some(old), Some(new)) => {
                 let what = what(old, new);
                 // Of a group, rules are listed on their own.
                 if kind != "SecurityGroups" || !what.is_empty() {
                     note(id, Change::Changed, what);
                 }
             }
-            Some(_) => {}
+            (Some(_), None) => note(id, Change::Removed, vec![]),
+            (None, _) => note(id, Change::Added, vec![]),
         }
-    }
-    for id in after.keys().filter(|id| !before.contains_key(*id)) {
-        note(id, Change::Added, vec![]);
     }
 }
 
@@ -107,7 +102,7 @@ fn prefix_list(old: &PrefixList, new: &PrefixList) -> Vec<String> {
 }
 
 /// What ports are for: of an interface its port, of an uplink its VPCs.
-fn bindings(policy: &Validated) -> BTreeMap<String, String> {
+fn bindings(policy: &Validated) -> ById<String> {
     let binding = |binding: &Binding| match binding {
         Binding::Interface { interface, port } => (interface.clone(), port.clone()),
         Binding::Uplink { port, vpc, vlan } => {

@@ -39,7 +39,6 @@ pub struct VerdictChange {
 
 /// The changes, and how many packets were asked about.
 pub(super) fn changes(before: &Rulebook, after: &Rulebook, most: usize) -> (Vec<VerdictChange>, usize) {
-    let (old, new) = (before.policy(), after.policy());
     let concerned = concerned(before, after);
     let share = (most / concerned.len().max(1)).max(80);
     // Of many interfaces every n-th.
@@ -47,10 +46,10 @@ pub(super) fn changes(before: &Rulebook, after: &Rulebook, most: usize) -> (Vec<
     let mut found: BTreeMap<_, VerdictChange> = BTreeMap::new();
     let mut asked = 0;
     for id in concerned.iter().step_by(stride) {
-        let sides = [(old, old.interfaces.get(*id)), (new, new.interfaces.get(*id))];
+        let sides = [before, after].map(|book| (book, book.policy().interfaces.get(id)));
         let mut packets = Vec::new();
-        for (policy, interface) in sides {
-            packets.extend(interface.into_iter().flat_map(|i| edges(policy, i, share)));
+        for (book, interface) in sides {
+            packets.extend(interface.into_iter().flat_map(|i| edges(book, i, share, &[])));
         }
         for (direction, packet) in packets {
             asked += 1;
@@ -104,26 +103,13 @@ fn direction_word(direction: Direction) -> &'static str {
 fn concerned<'p>(before: &'p Rulebook, after: &'p Rulebook) -> Vec<&'p str> {
     let (old, new): (&'p Validated, &'p Validated) = (before.policy(), after.policy());
     let other_scopes = old.peerings != new.peerings;
-    let groups: HashSet<&str> = old
-        .groups
-        .keys()
-        .chain(new.groups.keys())
-        .map(String::as_str)
-        .filter(|id| {
-            let (a, b) = (old.groups.get(*id), new.groups.get(*id));
-            !matches!((a, b), (Some(a), Some(b)) if a.inbound == b.inbound && a.outbound == b.outbound)
-        })
-        .collect();
-    let lists: HashSet<&str> = old
-        .prefix_lists
-        .keys()
-        .chain(new.prefix_lists.keys())
-        .map(String::as_str)
-        .filter(|id| {
-            let entries = |policy: &'p Validated| policy.prefix_lists.get(*id).map(|l| &l.entries);
-            entries(old) != entries(new)
-        })
-        .collect();
+    let groups = old.groups.differences(&new.groups).filter(|(_, a, b)| {
+        !matches!((a, b), (Some(a), Some(b)) if a.inbound == b.inbound && a.outbound == b.outbound)
+    });
+    let groups: HashSet<&str> = groups.map(|(id, ..)| id).collect();
+    let lists = old.prefix_lists.differences(&new.prefix_lists);
+    let lists = lists.filter(|(_, a, b)| a.map(|l| &l.entries) != b.map(|l| &l.entries));
+    let lists: HashSet<&str> = lists.map(|(id, ..)| id).collect();
     let members = moved_members(old, new);
     let matters = |rule: &Rule| match &rule.peer {
         Peer::Group { id, .. } => members.contains(id.as_str()),
@@ -161,8 +147,7 @@ fn concerned<'p>(before: &'p Rulebook, after: &'p Rulebook) -> Vec<&'p str> {
 /// Groups whose members' addresses are others.
 fn moved_members<'p>(old: &'p Validated, new: &'p Validated) -> HashSet<&'p str> {
     let mut moved = HashSet::new();
-    for id in old.interfaces.keys().chain(new.interfaces.keys()) {
-        let (a, b) = (old.interfaces.get(id), new.interfaces.get(id));
+    for (_, a, b) in old.interfaces.differences(&new.interfaces) {
         let same = |a: &NetworkInterface, b: &NetworkInterface| {
             (&a.groups, &a.addresses, &a.prefixes, &a.vpc) == (&b.groups, &b.addresses, &b.prefixes, &b.vpc)
         };

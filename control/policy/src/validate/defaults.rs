@@ -14,15 +14,14 @@ pub(super) fn fill(described: &HashSet<String>, places: &Places, all: &mut Valid
         }
     }
     add_default_groups(all);
-    let defaults: HashMap<&str, &str> = all
-        .groups
-        .values()
-        .filter(|g| g.name == DEFAULT_GROUP)
-        .map(|g| (g.vpc.as_str(), g.id.as_str()))
-        .collect();
+    let defaults = all.groups.values().filter(|g| g.name == DEFAULT_GROUP);
+    let defaults: HashMap<&str, &str> = defaults.map(|g| (g.vpc.as_str(), g.id.as_str())).collect();
     // S3, S51: never "no filter", never "deny all".
-    for interface in all.interfaces.values_mut().filter(|i| i.groups.is_empty()) {
-        interface.groups.extend(defaults.get(interface.vpc.as_str()).map(|id| id.to_string()));
+    let without = all.interfaces.values().filter(|i| i.groups.is_empty()).map(|i| i.id.clone());
+    for id in without.collect::<Vec<_>>() {
+        if let Some(interface) = all.interfaces.get_mut(&id) {
+            interface.groups.extend(defaults.get(interface.vpc.as_str()).map(|id| id.to_string()));
+        }
     }
 }
 

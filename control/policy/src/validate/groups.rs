@@ -47,6 +47,12 @@ pub(crate) struct Permissions {
 }
 
 impl Permissions {
+    /// The rules that refer to groups: which, whether it is said to go through a
+    /// peering, and where.
+    pub fn references(&self) -> &[(usize, bool, String)] {
+        &self.references
+    }
+
     /// The path of a rule in the list of permissions under a key.
     pub fn path(&self, key: &str, rule: usize) -> String {
         self.at.get(rule).map_or(key.to_string(), |(n, list, item)| format!("{key}[{n}].{list}[{item}]"))
@@ -84,7 +90,7 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
             report.notice(node.path_of("IpPermissionsEgress"), message);
         }
         places.groups.insert(id.to_string(), node.path());
-        all.vpcs.entry(vpc.to_string()).or_default();
+        all.vpcs.or_default(vpc);
         let group = SecurityGroup {
             id: id.to_string(),
             name: name.to_string(),

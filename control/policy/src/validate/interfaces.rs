@@ -51,7 +51,7 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
         }
         let ranges = addresses.iter().map(|a| IpNet::from(*a)).chain(prefixes.iter().copied());
         owned.entry(vpc).or_default().extend(ranges.map(|net| (net, node.path())));
-        all.vpcs.entry(vpc.to_string()).or_default();
+        all.vpcs.or_default(vpc);
         let interface = NetworkInterface {
             id: id.to_string(),
             vpc: vpc.to_string(),

@@ -9,14 +9,14 @@ mod network_acls;
 mod networks;
 mod prefix_lists;
 pub(crate) mod quotas;
-mod references;
+pub(crate) mod references;
 pub(crate) mod rule_ids;
 mod settings;
 
 use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::model::Validated;
+use crate::model::{SecurityGroup, Validated};
 use crate::ports::Ports;
 use crate::reader::Node;
 use crate::report::{Faults, Notice, Report};
@@ -69,10 +69,13 @@ fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated, context: 
     quotas::check(report, all, &places);
     bindings::read(root, report, all, context);
     // The order of rules means nothing (S19): one order makes policies that say the same equal.
-    for group in all.groups.values_mut() {
-        for rules in [&mut group.inbound, &mut group.outbound] {
-            rules.sort_by(|a, b| (a.service, &a.peer).cmp(&(b.service, &b.peer)));
-        }
+    all.groups.change_all(sort_rules);
+}
+
+/// One order of a group's rules, whichever they were given in.
+pub(crate) fn sort_rules(group: &mut SecurityGroup) {
+    for rules in [&mut group.inbound, &mut group.outbound] {
+        rules.sort_by(|a, b| (a.service, &a.peer).cmp(&(b.service, &b.peer)));
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
             subnets.push(subnet.to_string());
         }
         subnets.sort_unstable();
-        all.vpcs.entry(vpc.to_string()).or_default();
+        all.vpcs.or_default(vpc);
         let acl = NetworkAcl { id: id.to_string(), vpc: vpc.to_string(), inbound, outbound, subnets };
         if all.network_acls.insert(id.to_string(), acl).is_some() {
             let message = format!("the network ACL '{id}' is there twice");

@@ -28,7 +28,7 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
             blocks.extend(cidr(report, block, "Ipv6CidrBlock", true));
         }
         let (Some(id), Some(vpc)) = (id, vpc) else { continue };
-        all.vpcs.entry(vpc.to_string()).or_default();
+        all.vpcs.or_default(vpc);
         let subnet = Subnet { vpc: vpc.to_string(), blocks };
         if all.subnets.insert(id.to_string(), subnet).is_some() {
             report.fault("InvalidParameterValue", node.path(), format!("the subnet '{id}' is there twice"));

@@ -1,26 +1,36 @@
 use ipnet::IpNet;
 
 use super::groups::Places;
-use crate::model::{Peer, Rule, Validated};
+use crate::model::{Peer, Rule, SecurityGroup, Validated};
 use crate::report::Report;
 
 /// Rules of each group, by direction and family (D20).
 pub(super) fn check(report: &mut Report, all: &Validated, places: &Places) {
-    let Some(quotas) = all.settings.quotas else { return };
     for group in all.groups.values() {
-        for (key, rules) in [("IpPermissions", &group.inbound), ("IpPermissionsEgress", &group.outbound)] {
-            let (v4, v6) = weight(rules, all);
-            if v4.max(v6) <= quotas.rules_per_group {
-                continue;
-            }
-            let message = format!(
-                "The maximum number of rules per security group has been reached. \
-                 '{}' has {v4} for IPv4 and {v6} for IPv6, the quota is {} each",
-                group.id, quotas.rules_per_group
-            );
-            let path = places.groups.get(&group.id).map_or("", String::as_str);
-            report.fault("RulesPerSecurityGroupLimitExceeded", format!("{path}.{key}"), message);
+        let path = places.groups.get(&group.id).map_or("", String::as_str);
+        check_group(report, all, group, |key| format!("{path}.{key}"));
+    }
+}
+
+/// Rules of one group.
+pub(crate) fn check_group(
+    report: &mut Report,
+    all: &Validated,
+    group: &SecurityGroup,
+    path: impl Fn(&str) -> String,
+) {
+    let Some(quotas) = all.settings.quotas else { return };
+    for (key, rules) in [("IpPermissions", &group.inbound), ("IpPermissionsEgress", &group.outbound)] {
+        let (v4, v6) = weight(rules, all);
+        if v4.max(v6) <= quotas.rules_per_group {
+            continue;
         }
+        let message = format!(
+            "The maximum number of rules per security group has been reached. \
+             '{}' has {v4} for IPv4 and {v6} for IPv6, the quota is {} each",
+            group.id, quotas.rules_per_group
+        );
+        report.fault("RulesPerSecurityGroupLimitExceeded", path(key), message);
     }
 }
 

@@ -15,28 +15,42 @@ pub(super) fn check(report: &mut Report, all: &mut Validated, places: &Places) {
     let mut stale = Vec::new();
     for reference in &places.references {
         let Some((vpc, id)) = referenced(all, reference) else { continue };
-        let reason = match all.groups.get(id) {
-            None => format!("the group '{id}' does not exist"),
-            Some(group) if scopes.get(vpc).is_some_and(|scope| scope.contains(group.vpc.as_str())) => {
-                continue;
-            }
-            Some(group) if reference.by_peering || is_peered(all, vpc, &group.vpc) => {
-                format!("there is no active peering of '{vpc}' with '{}'", group.vpc)
-            }
-            Some(_) => {
-                let message = "You have specified two resources that belong to different networks.";
-                report.fault("InvalidGroup.NotFound", &reference.path, message);
-                continue;
-            }
-        };
-        report.notice(&reference.path, format!("{reason}: the rule is stale and matches nothing"));
-        stale.push(reference);
+        let in_scope = |other: &str| scopes.get(vpc).is_some_and(|scope| scope.contains(other));
+        if is_stale(report, all, (vpc, id), in_scope, reference.by_peering, &reference.path) {
+            stale.push(reference);
+        }
     }
     for reference in stale {
         if let Some(Peer::Group { stale, .. }) = peer_mut(all, reference) {
             *stale = true;
         }
     }
+}
+
+/// Whether a rule of a VPC that refers to a group is stale, with a notice; a
+/// reference that there cannot be is a fault.
+pub(crate) fn is_stale(
+    report: &mut Report,
+    all: &Validated,
+    (vpc, id): (&str, &str),
+    in_scope: impl Fn(&str) -> bool,
+    by_peering: bool,
+    path: &str,
+) -> bool {
+    let reason = match all.groups.get(id) {
+        None => format!("the group '{id}' does not exist"),
+        Some(group) if in_scope(&group.vpc) => return false,
+        Some(group) if by_peering || is_peered(all, vpc, &group.vpc) => {
+            format!("there is no active peering of '{vpc}' with '{}'", group.vpc)
+        }
+        Some(_) => {
+            let message = "You have specified two resources that belong to different networks.";
+            report.fault("InvalidGroup.NotFound", path, message);
+            return false;
+        }
+    };
+    report.notice(path, format!("{reason}: the rule is stale and matches nothing"));
+    true
 }
 
 /// The VPC of the group that refers, and the group referred to.

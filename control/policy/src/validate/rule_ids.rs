@@ -11,25 +11,30 @@ use crate::report::Report;
 pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated) {
     let items = root.list(report, "SecurityGroupRules");
     if !items.is_empty() {
-        let strict = all.settings.strict_rule_descriptions;
-        name_rules(&items, report, &mut all.groups.values_mut().collect::<Vec<_>>(), strict);
+        name_rules(&items, report, all);
     }
-    for group in all.groups.values_mut() {
-        make_ids(group);
-    }
+    all.groups.change_all(make_ids);
 }
 
 /// What tells a rule of a group from the others.
 type Properties = (bool, RuleService, Peer);
 
-fn name_rules(items: &[Node<'_, '_>], report: &mut Report, groups: &mut [&mut SecurityGroup], strict: bool) {
-    let mut rules: HashMap<String, HashMap<Properties, &mut Rule>> = HashMap::new();
-    for group in groups {
-        let SecurityGroup { id, inbound, outbound, .. } = &mut **group;
-        let inbound = inbound.iter_mut().map(|r| ((false, r.service, r.peer.clone()), r));
-        let outbound = outbound.iter_mut().map(|r| ((true, r.service, r.peer.clone()), r));
-        rules.insert(id.clone(), inbound.chain(outbound).collect());
+/// Where a rule of a group is: in which direction, and at which place.
+type At = (bool, usize);
+
+fn name_rules(items: &[Node<'_, '_>], report: &mut Report, all: &mut Validated) {
+    let strict = all.settings.strict_rule_descriptions;
+    let mut rules: HashMap<&str, HashMap<Properties, At>> = HashMap::new();
+    let named: HashSet<&str> = items.iter().filter_map(|item| item.value.get("GroupId")?.as_str()).collect();
+    for group in named.into_iter().filter_map(|id| all.groups.get(id)) {
+        let of = |egress: bool, rules: &[Rule]| {
+            let at = |(n, r): (usize, &Rule)| ((egress, r.service, r.peer.clone()), (egress, n));
+            rules.iter().enumerate().map(at).collect::<Vec<_>>()
+        };
+        let both = of(false, &group.inbound).into_iter().chain(of(true, &group.outbound));
+        rules.insert(&group.id, both.collect());
     }
+    let mut names = Vec::new();
     let mut seen = HashSet::new();
     for node in items {
         known(node, report, &keys::RULE);
@@ -60,17 +65,20 @@ fn name_rules(items: &[Node<'_, '_>], report: &mut Report, groups: &mut [&mut Se
             continue;
         };
         match group_rules.remove(&(egress, service, peer.clone())) {
-            Some(rule) => {
-                rule.id = id.to_string();
-                if let Some(text) = description {
-                    rule.description = Some(text.to_string());
-                }
-            }
+            Some(at) => names.push((group, at, id, description)),
             None => {
                 let words = in_words(&service, &peer);
                 let message = format!("'{group}' has no rule \"{words}\" that is not named already");
                 report.fault("InvalidPermission.NotFound", node.path(), message);
             }
+        }
+    }
+    for (group, (egress, n), id, description) in names {
+        let Some(group) = all.groups.get_mut(group) else { continue };
+        let rule = &mut if egress { &mut group.outbound } else { &mut group.inbound }[n];
+        rule.id = id.to_string();
+        if let Some(text) = description {
+            rule.description = Some(text.to_string());
         }
     }
 }

@@ -1,0 +1,153 @@
+//! What updates take on the control thread, from a request to published tables:
+//! medians and the 99th of a hundred, since the goals are of the latter.
+//! `cargo bench -p policy`; `-- 1000000` for another number of members.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+#[path = "../tests/common/large.rs"]
+mod large;
+
+use engine::snapshot::Snapshot;
+use large::large;
+use policy::{
+    Compiler, Context, Edited, Ports, Rulebook, Validated, edit, merge, parse, self_check_by,
+    self_check_changes, validate,
+};
+use serde_json::json;
+
+/// Times by step, in the order in which steps were first taken.
+#[derive(Default)]
+struct Times(Vec<(&'static str, Vec<Duration>)>);
+
+impl Times {
+    fn time<R>(&mut self, step: &'static str, work: impl FnOnce() -> R) -> R {
+        let start = Instant::now();
+        let result = work();
+        self.note(step, start.elapsed());
+        result
+    }
+
+    fn note(&mut self, step: &'static str, time: Duration) {
+        match self.0.iter_mut().find(|(known, _)| *known == step) {
+            Some((_, times)) => times.push(time),
+            None => self.0.push((step, vec![time])),
+        }
+    }
+
+    fn print(mut self, title: &str) {
+        println!("{title}");
+        for (step, times) in &mut self.0 {
+            times.sort_unstable();
+            let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e6;
+            println!("    {step:<28} p50 {:>10.1} us   p99 {:>10.1} us", at(0.5), at(0.99));
+        }
+    }
+}
+
+/// A switch without workers.
+struct Control {
+    compiler: Compiler,
+    publisher: rcu::Publisher<Snapshot>,
+    book: Rulebook,
+    generation: u64,
+}
+
+impl Control {
+    fn new(policy: &Validated) -> Control {
+        let mut compiler = Compiler::new(1 << 20);
+        let snapshot = compiler.compile(policy, 1, &Ports::default()).expect("a valid policy");
+        let (publisher, _) = rcu::channel(Box::new(snapshot), 0);
+        Control { compiler, publisher, book: Rulebook::new(Arc::new(policy.clone())), generation: 1 }
+    }
+
+    /// The way of an update behind validation, without the store.
+    fn put(&mut self, times: &mut Times, policy: Validated, single: bool) {
+        self.generation += 1;
+        let start = Instant::now();
+        let snapshot = times.time("compile", || {
+            self.compiler.compile(&policy, self.generation, &Ports::default()).expect("a valid policy")
+        });
+        let compiled = start.elapsed();
+        let policy = Arc::new(policy);
+        let book = times.time("arrange", || self.book.with(policy));
+        times
+            .time("self-check", || match single {
+                true => self_check_changes(&book, &self.compiler, &snapshot, 64),
+                false => self_check_by(&book, |id| self.compiler.interface_id(id), &snapshot, 2000),
+            })
+            .expect("tables and rules agree");
+        let start = Instant::now();
+        times.time("publish and free", || {
+            self.publisher.publish(Box::new(snapshot.clone()));
+            self.publisher.reclaim();
+        });
+        times.note("compile, publish and free", compiled + start.elapsed());
+        self.book = book;
+    }
+
+    fn act(&mut self, times: &mut Times, action: &str, request: &serde_json::Value) {
+        let edited =
+            times.time("edit", || edit(self.book.policy(), action, request)).expect("a known action");
+        let Edited { policy, .. } = edited.expect("a valid request");
+        self.put(times, policy, true);
+    }
+}
+
+fn memberships(members: u32) {
+    let mut control = Control::new(&large(members, 1000, 60));
+    let mut times = Times::default();
+    for n in 0..2000u32 {
+        let id = n.wrapping_mul(0x9e37_79b1) % members;
+        let request = json!({
+            "NetworkInterfaceId": format!("eni-{id}"), "Groups": [format!("sg-{}", (id + n + 1) % 1000)],
+        });
+        let start = Instant::now();
+        control.act(&mut times, "ModifyNetworkInterfaceAttribute", &request);
+        times.note("all of it", start.elapsed());
+    }
+    times.print(&format!("one membership among {members} members"));
+    let mut times = Times::default();
+    for n in 0..200u32 {
+        let request = json!({ "GroupId": format!("sg-{}", n % 1000), "IpPermissions": [{
+            "IpProtocol": "udp", "FromPort": n, "ToPort": n,
+            "UserIdGroupPairs": [{ "GroupId": "sg-1" }],
+        }] });
+        let start = Instant::now();
+        control.act(&mut times, "AuthorizeSecurityGroupIngress", &request);
+        times.note("all of it", start.elapsed());
+    }
+    times.print(&format!("one rule for a group of {} members", members / 1000));
+}
+
+/// A whole document of ten thousand rules, one of which is another each time.
+fn pushes() {
+    let policy = large(1000, 1000, 9);
+    let mut control = Control::new(&policy);
+    let mut document = policy.to_document();
+    let (ports, mut times) = (Ports::default(), Times::default());
+    for n in 0..100u32 {
+        let at = n as usize % 1000;
+        document["SecurityGroups"][at]["IpPermissions"][0]["FromPort"] = json!(n);
+        document.as_object_mut().expect("an object").remove("SecurityGroupRules");
+        let bytes = document.to_string();
+        let start = Instant::now();
+        let read =
+            times.time("parse", || parse("a document", bytes.as_bytes()).and_then(merge)).expect("JSON");
+        let context = Context { ports: &ports, partial: false, missing_ports_are_notices: false };
+        let (mut policy, _) = times.time("validate", || validate(&read, &context)).expect("a valid document");
+        times.time("share", || policy.share(control.book.policy()));
+        control.put(&mut times, policy, false);
+        times.note("all of it", start.elapsed());
+        times.time("free the tree", || drop(read));
+    }
+    times.print("a push of ten thousand rules");
+}
+
+fn main() {
+    let members = std::env::args().skip(1).find_map(|arg| arg.parse().ok());
+    for members in members.map_or(vec![10_000, 100_000], |members| vec![members]) {
+        memberships(members);
+    }
+    pushes();
+}
