@@ -1,7 +1,7 @@
 //! The routes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::rejection::QueryRejection;
@@ -127,7 +127,9 @@ async fn push(
     body: Body,
 ) -> Result<Response, ApiError> {
     let options = options(&api, query, &headers)?;
-    let pushed = change(&api, body, move |switch, document| switch.push(Change::Document(document), options));
+    let pushed = change(&api, body, move |switch, document, received| {
+        switch.push(Change::Document(document), PushOptions { received, ..options })
+    });
     let pushed = pushed.await?;
     Ok(([(header::ETAG, etag(pushed.generation))], Json(pushed)).into_response())
 }
@@ -142,8 +144,8 @@ async fn act(
     body: Body,
 ) -> Result<Response, ApiError> {
     let options = options(&api, query, &headers)?;
-    let pushed = change(&api, body, move |switch, request| {
-        switch.push(Change::Action { name: &action, request }, options)
+    let pushed = change(&api, body, move |switch, request, received| {
+        switch.push(Change::Action { name: &action, request }, PushOptions { received, ..options })
     });
     let mut pushed = pushed.await?;
     let mut answer = std::mem::take(&mut pushed.answer);
@@ -166,6 +168,7 @@ pub(crate) fn options(
         no_wait: query.wait == Some(false),
         if_generation: if_match(headers)?,
         uid: api.uid,
+        received: None,
     })
 }
 
@@ -182,11 +185,12 @@ pub(crate) async fn document(api: &Api, body: Body) -> Result<(Bytes, OwnedSemap
 async fn change(
     api: &Api,
     body: Body,
-    push: impl FnOnce(&mut Switch, &[u8]) -> Result<Pushed, PushError> + Send + 'static,
+    push: impl FnOnce(&mut Switch, &[u8], Option<Instant>) -> Result<Pushed, PushError> + Send + 'static,
 ) -> Result<Pushed, ApiError> {
     let (bytes, place) = document(api, body).await?;
+    let received = Some(Instant::now());
     let pushed = api.handle.run(move |switch| {
-        let pushed = push(switch, &bytes);
+        let pushed = push(switch, &bytes, received);
         drop(place);
         pushed
     });

@@ -48,10 +48,10 @@ fn rules(switch: &Switch) -> Vec<Value> {
 
 fn interfaces(switch: &Switch) -> Vec<Value> {
     let workers = switch.datapath.workers();
-    let mut names: Vec<_> = switch.compiler.interface_names().into_iter().collect();
+    let mut names: Vec<_> = switch.compiler.interface_names().iter().collect();
     names.sort_by(|(_, a), (_, b)| a.cmp(b));
-    let item = |(id, name): (engine::ids::InterfaceId, String)| {
-        let of_worker: Vec<_> = workers.iter().filter_map(|w| w.counters.interface(id)).collect();
+    let item = |(id, name): (&engine::ids::InterfaceId, &String)| {
+        let of_worker: Vec<_> = workers.iter().filter_map(|w| w.counters.interface(*id)).collect();
         let sum = |of: fn(&InterfaceCounters) -> u64| of_worker.iter().map(|c| of(c)).sum::<u64>();
         json!({
             "NetworkInterfaceId": name,

@@ -334,16 +334,15 @@ async fn not_allowed(api: &Api, admits: Admits) -> Result<(Admits, bool), ApiErr
     let gathered = api
         .handle
         .run(move |switch| {
-            let policy = switch.current.as_ref()?.policy.clone();
+            let book = switch.current.as_ref()?.book.clone();
             let entries = switch.datapath.connections(MAX_JUDGED, move |entry| admits(entry));
             let complete = entries.len() == switch.datapath.workers().len();
-            Some((policy, switch.names(), entries, complete))
+            Some((book, switch.names(), entries, complete))
         })
         .await?;
-    let Some((policy, names, answers, complete)) = gathered else { return Ok((Arc::new(|_| false), true)) };
+    let Some((book, names, answers, complete)) = gathered else { return Ok((Arc::new(|_| false), true)) };
     let complete = complete && answers.iter().all(|(_, _, entries)| entries.len() < MAX_JUDGED);
     let find = move || -> HashSet<FlowKey> {
-        let book = Rulebook::new(policy);
         let entries = answers.into_iter().flat_map(|(_, _, entries)| entries);
         let unwanted = entries.filter(|entry| standing(&book, entry, &names) != Standing::Allowed);
         unwanted.map(|entry| *entry.key()).collect()

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use dpdk::{Eal, Mempool, MempoolConfig};
 use engine::snapshot::Snapshot;
-use policy::{Compiler, Context, self_check, validate};
+use policy::{Compiler, Context, Rulebook, self_check_by, validate};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use worker::{Datapath, DatapathConfig};
@@ -19,6 +19,7 @@ use crate::flow_log::FlowLog;
 use crate::metrics::PushMetrics;
 use crate::notify;
 use crate::ports::{self, Ports};
+use crate::push::{SELF_CHECK_SAMPLES, counts};
 use crate::server::{self, Listeners};
 use crate::socket::ApiSocket;
 use crate::store::Store;
@@ -72,8 +73,8 @@ pub fn run(config: Config) -> Result<()> {
     let (flow_log, writer) = config.flow_log.clone().map(FlowLog::begin).transpose()?.unzip();
     let (accounts, keeper) = Accounts::keep(&datapath, flow_log)?;
     if let Some(current) = &current {
-        let names = Names { interfaces: compiler.interface_names(), vpcs: compiler.vpc_names() };
-        accounts.published(current.generation, current.policy.clone(), names);
+        let names = Names { interfaces: compiler.interface_names().clone(), vpcs: compiler.vpc_names() };
+        accounts.published(current.generation, current.book.clone(), names);
     }
     let metrics = Arc::new(PushMetrics::new());
     let enforce_timeout = config.enforce_timeout;
@@ -187,11 +188,15 @@ fn restore(store: &Store, compiler: &mut Compiler, ports: &Ports) -> Result<Opti
         }
     };
     notices.iter().for_each(|n| tracing::warn!("restoring: {}: {}", n.path, n.message));
-    if let Err(mismatch) = self_check(&policy, compiler, &snapshot, 2000) {
+    let policy = Arc::new(policy);
+    let book = Rulebook::new(policy.clone());
+    if let Err(mismatch) = self_check_by(&book, |id| compiler.interface_id(id), &snapshot, SELF_CHECK_SAMPLES)
+    {
         bail!("the stored policy cannot be enforced: {mismatch}");
     }
     tracing::info!("generation {generation} is restored");
-    Ok(Some(Current { generation, policy: Arc::new(policy), snapshot }))
+    let counts = counts(&policy);
+    Ok(Some(Current { generation, policy, book, counts, snapshot }))
 }
 
 fn cores(eal: &Eal, config: &Config) -> Vec<usize> {

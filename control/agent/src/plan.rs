@@ -1,8 +1,6 @@
 //! What a push would do, before it is done: to rules, verdicts, quotas, and to
 //! the flows that live.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -13,7 +11,7 @@ use axum::{Json, Router};
 use engine::conntrack::Entry;
 use engine::ids::WorkerIndex;
 use engine::time::Tick;
-use policy::{Notice, Plan, Rulebook, Validated, plan};
+use policy::{Notice, Plan, Rulebook, plan};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -76,8 +74,8 @@ impl List {
 struct Gathered {
     generation: u64,
     notices: Vec<Notice>,
-    before: Arc<Validated>,
-    after: Arc<Validated>,
+    before: Rulebook,
+    after: Rulebook,
     names: Names,
     connections: Vec<(WorkerIndex, Tick, Vec<Entry>)>,
     answered: bool,
@@ -101,15 +99,15 @@ async fn answer(
 
 /// Goes the way of a push up to where something would change.
 fn gather(switch: &mut Switch, document: &[u8], partial: bool) -> Result<Gathered, PushError> {
-    let (policy, notices) = switch.prepare(document, partial)?;
+    let (after, notices) = switch.prepare(document, partial)?;
     let generation = switch.generation();
-    let before = switch.current.as_ref().map(|current| current.policy.clone()).unwrap_or_default();
+    let before = switch.current.as_ref().map(|current| current.book.clone()).unwrap_or_default();
     let connections = switch.datapath.connections(MAX_JUDGED, |_| true);
     Ok(Gathered {
         generation,
         notices,
         before,
-        after: policy.into(),
+        after,
         names: switch.names(),
         answered: connections.len() == switch.datapath.workers().len(),
         connections,
@@ -118,11 +116,10 @@ fn gather(switch: &mut Switch, document: &[u8], partial: bool) -> Result<Gathere
 }
 
 fn shown_plan(gathered: &Gathered) -> Value {
-    let books = [&gathered.before, &gathered.after].map(|policy| Rulebook::new(policy.clone()));
-    let changes: Plan = plan(&books[0], &books[1], PACKETS);
+    let changes: Plan = plan(&gathered.before, &gathered.after, PACKETS);
     let flows = match changes.is_empty() {
         true => Flows { complete: true, ..Flows::default() },
-        false => flows(gathered, &books),
+        false => flows(gathered),
     };
     json!({
         "Generation": gathered.generation,
@@ -133,8 +130,8 @@ fn shown_plan(gathered: &Gathered) -> Value {
     })
 }
 
-fn flows(gathered: &Gathered, [before, after]: &[Rulebook; 2]) -> Flows {
-    let Gathered { names, connections, answered, untracked, .. } = gathered;
+fn flows(gathered: &Gathered) -> Flows {
+    let Gathered { before, after, names, connections, answered, untracked, .. } = gathered;
     let complete = *answered && connections.iter().all(|(_, _, entries)| entries.len() < MAX_JUDGED);
     let mut flows = Flows { complete, ..Flows::default() };
     for entry in connections.iter().flat_map(|(_, _, entries)| entries) {

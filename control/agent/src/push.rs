@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use policy::{Context, Edited, Faults, Notice, Validated, edit, merge, parse, self_check, validate};
+use policy::{
+    Context, Edited, Faults, Notice, Rulebook, SecurityGroup, Validated, edit, merge, parse, self_check_by,
+    self_check_changes, validate,
+};
 use serde::Serialize;
 use serde_json::Value;
 use worker::NotEnforced;
@@ -12,8 +15,11 @@ use crate::metrics::{PushMetrics, Step};
 use crate::store::{Record, SaveError};
 use crate::switch::{Current, Switch};
 
-/// Packets that the self-check asks about.
-const SELF_CHECK_SAMPLES: usize = 2000;
+/// Packets that the self-check of a whole policy asks about.
+pub const SELF_CHECK_SAMPLES: usize = 2000;
+
+/// The same of a single change, which reaches few interfaces.
+const CHANGE_SAMPLES: usize = 64;
 
 /// What a push did.
 #[derive(Clone, Debug, Serialize)]
@@ -102,22 +108,36 @@ pub struct PushOptions {
     pub if_generation: Option<u64>,
     /// Who pushes.
     pub uid: Option<u32>,
+    /// When all of the request had arrived.
+    pub received: Option<Instant>,
+}
+
+/// The policy that a change wants in force.
+struct Wanted {
+    policy: Validated,
+    /// What a single change answers.
+    answer: Value,
+    notices: Vec<Notice>,
 }
 
 impl Switch {
     /// Takes a document as far as a push would before anything changes: validated,
     /// compiled and checked.
-    pub fn prepare(&mut self, document: &[u8], partial: bool) -> Result<(Validated, Vec<Notice>), PushError> {
+    pub fn prepare(&mut self, document: &[u8], partial: bool) -> Result<(Rulebook, Vec<Notice>), PushError> {
         let document = parse("the document", document).and_then(merge).map_err(PushError::Invalid)?;
         let ports = self.bindable();
         let context = Context { ports: &ports, partial, missing_ports_are_notices: false };
-        let (policy, notices) = validate(&document, &context).map_err(PushError::Invalid)?;
+        let (mut policy, notices) = validate(&document, &context).map_err(PushError::Invalid)?;
+        let before = self.current.as_ref().map(|current| current.book.clone()).unwrap_or_default();
+        policy.share(before.policy());
         let generation = self.generation() + 1;
         let snapshot = self.compiler.compile(&policy, generation, &ports).map_err(PushError::Invalid)?;
-        let checked = self_check(&policy, &self.compiler, &snapshot, SELF_CHECK_SAMPLES);
+        let book = before.with(policy.into());
+        let checked =
+            self_check_by(&book, |id| self.compiler.interface_id(id), &snapshot, SELF_CHECK_SAMPLES);
         self.compiler.discard();
         checked.map_err(|mismatch| PushError::SelfCheck(mismatch.to_string()))?;
-        Ok((policy, notices))
+        Ok((book, notices))
     }
 
     /// Puts a change into force.
@@ -128,28 +148,37 @@ impl Switch {
         result
     }
 
-    /// The document that a change wants in force, what it answers, and its own notices.
+    /// The policy that a change wants in force, valid.
     fn wanted(
         &self,
         change: Change<'_>,
+        partial: bool,
+        ports: &policy::Ports,
         metrics: &PushMetrics,
-    ) -> Result<(Value, Value, Option<Vec<Notice>>), PushError> {
-        match change {
-            Change::Document(bytes) => Ok((value("the document", bytes, metrics)?, Value::Null, None)),
+    ) -> Result<Wanted, PushError> {
+        let none = Validated::default();
+        let current = self.current.as_ref().map_or(&none, |current| &current.policy);
+        let (document, answer, meant) = match change {
+            Change::Document(bytes) => (value("the document", bytes, metrics)?, Value::Null, None),
             Change::Action { name, request } => {
                 let request = value("the request", request, metrics)?;
-                let none = Validated::default();
-                let current = self.current.as_ref().map_or(&none, |current| &current.policy);
-                let edited = edit(current, name, &request).ok_or(PushError::UnknownAction)?;
-                let Edited { policy, answer, notices } = edited.map_err(PushError::Invalid)?;
-                Ok((policy.to_document(), answer, Some(notices)))
+                let edited = metrics.time(Step::Validate, || edit(current, name, &request));
+                let edited = edited.ok_or(PushError::UnknownAction)?.map_err(PushError::Invalid)?;
+                let Edited { policy, answer, notices, is_settled } = edited;
+                if is_settled {
+                    return Ok(Wanted { policy, answer, notices });
+                }
+                (policy.to_document(), answer, Some(notices))
             }
-            Change::Rollback(generation) => Ok((self.kept(generation)?, Value::Null, None)),
-            Change::Ports(_) => {
-                let current = self.current.as_ref().map(|current| current.policy.to_document());
-                Ok((current.unwrap_or_default(), Value::Null, None))
-            }
-        }
+            Change::Rollback(generation) => (self.kept(generation)?, Value::Null, None),
+            Change::Ports(_) => (current.to_document(), Value::Null, None),
+        };
+        let context = Context { ports, partial, missing_ports_are_notices: false };
+        let (mut policy, notices) =
+            metrics.time(Step::Validate, || validate(&document, &context)).map_err(PushError::Invalid)?;
+        policy.share(current);
+        // Of a single change, what the rest of the policy is noticed for is known already.
+        Ok(Wanted { policy, answer, notices: meant.unwrap_or(notices) })
     }
 
     /// The document of a generation that the store keeps.
@@ -184,6 +213,7 @@ impl Switch {
         let running = running.as_ref().map(|(generation, document, policy)| Record {
             generation: *generation,
             document,
+            is_change: false,
             change: "kept after a damage of the store",
             uid: None,
             counts: counts(policy),
@@ -201,50 +231,73 @@ impl Switch {
         options: PushOptions,
         metrics: &PushMetrics,
     ) -> Result<Pushed, PushError> {
-        let start = Instant::now();
+        let start = options.received.unwrap_or_else(Instant::now);
+        metrics.waited(start.elapsed());
         let current = self.generation();
         if options.if_generation.is_some_and(|wanted| wanted != current) {
             return Err(PushError::Conflict { current });
         }
-        let (document, answer, meant) = self.wanted(change, metrics)?;
         let ports = self.bindable();
-        let context = Context { ports: &ports, partial: options.partial, missing_ports_are_notices: false };
-        let (policy, notices) =
-            metrics.time(Step::Validate, || validate(&document, &context)).map_err(PushError::Invalid)?;
+        let Wanted { policy, answer, notices } = self.wanted(change, options.partial, &ports, metrics)?;
         let generation = current + 1;
+        let mut tables = Instant::now();
         let snapshot = metrics
             .time(Step::Compile, || self.compiler.compile(&policy, generation, &ports))
             .map_err(PushError::Invalid)?;
+        let compiled = tables.elapsed();
+        let policy = Arc::new(policy);
+        let before = self.current.as_ref().map(|current| &current.book);
+        let book = metrics.time(Step::Arrange, || match before {
+            Some(before) => before.with(policy.clone()),
+            None => Rulebook::new(policy.clone()),
+        });
+        let counts = match &self.current {
+            Some(current) => counts_after(current, &policy),
+            None => counts(&policy),
+        };
+        let check = || match change {
+            Change::Action { .. } => self_check_changes(&book, &self.compiler, &snapshot, CHANGE_SAMPLES),
+            _ => self_check_by(&book, |id| self.compiler.interface_id(id), &snapshot, SELF_CHECK_SAMPLES),
+        };
         let kept = metrics
-            .time(Step::SelfCheck, || self_check(&policy, &self.compiler, &snapshot, SELF_CHECK_SAMPLES))
+            .time(Step::SelfCheck, check)
             .map_err(|mismatch| PushError::SelfCheck(mismatch.to_string()))
             .and_then(|_| {
-                let text = policy.to_document().to_string();
-                let (change, counts) = (change.in_words(), counts(&policy));
-                let record =
-                    Record { generation, document: &text, change: &change, uid: options.uid, counts };
-                metrics.time(Step::Store, || self.store(&record))
+                let change = change.in_words();
+                metrics.time(Step::Store, || {
+                    let before = self.current.as_ref().filter(|_| self.store.takes_changes(generation));
+                    let changes = before.and_then(|before| policy.changes_since(&before.policy));
+                    let is_change = changes.is_some();
+                    let document = changes.unwrap_or_else(|| policy.to_document()).to_string();
+                    self.store(&Record {
+                        generation,
+                        document: &document,
+                        is_change,
+                        change: &change,
+                        uid: options.uid,
+                        counts,
+                    })
+                })
             });
         if let Err(error) = kept {
             self.compiler.discard();
             return Err(error);
         }
-        let policy = Arc::new(policy);
         // First, so that the accounts know what workers will speak of.
-        self.accounts.published(generation, policy.clone(), self.names());
+        metrics.time(Step::Account, || self.accounts.published(generation, book.clone(), self.names()));
+        tables = Instant::now();
         metrics.time(Step::Publish, || self.datapath.publish(snapshot.clone()));
         let published_us = start.elapsed().as_micros() as u64;
-        // Of a single change, what the rest of the policy is noticed for is known already.
-        let mut pushed = pushed(&policy, generation, meant.unwrap_or(notices), answer);
+        let mut pushed = pushed(counts, generation, notices, answer);
         pushed.published_us = published_us;
-        self.current = Some(Current { generation, policy, snapshot });
+        self.current = Some(Current { generation, policy, book, counts, snapshot });
         if !options.no_wait {
             metrics
                 .time(Step::Enforce, || self.datapath.wait_enforced(self.enforce_timeout))
                 .map_err(PushError::NotEnforced)?;
             pushed.enforced = true;
             pushed.enforced_us = start.elapsed().as_micros() as u64;
-            metrics.enforced(start.elapsed());
+            metrics.enforced(start.elapsed(), compiled + tables.elapsed());
         }
         tracing::info!(
             "generation {generation}: {} groups, {} rules, {} interfaces, published after {} us, enforced after {} us",
@@ -269,8 +322,17 @@ pub fn counts(policy: &Validated) -> [usize; 3] {
     [policy.groups.len(), rules, policy.interfaces.len()]
 }
 
-fn pushed(policy: &Validated, generation: u64, notices: Vec<Notice>, answer: Value) -> Pushed {
-    let [groups, rules, interfaces] = counts(policy);
+/// The same of the policy that follows one, at the cost of what differs.
+fn counts_after(before: &Current, policy: &Validated) -> [usize; 3] {
+    let of = |group: Option<&SecurityGroup>| group.map_or(0, |g| g.inbound.len() + g.outbound.len());
+    let changes = before.policy.groups.differences(&policy.groups);
+    let [_, rules, _] = before.counts;
+    let rules = changes.fold(rules, |rules, (_, old, new)| rules + of(new) - of(old));
+    [policy.groups.len(), rules, policy.interfaces.len()]
+}
+
+fn pushed(counts: [usize; 3], generation: u64, notices: Vec<Notice>, answer: Value) -> Pushed {
+    let [groups, rules, interfaces] = counts;
     Pushed {
         generation,
         enforced: false,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::snapshot::Snapshot;
-use policy::{Compiler, ExplainError, ExplainRequest, Explanation, Validated, explain};
+use policy::{Compiler, ExplainError, ExplainRequest, Explanation, Rulebook, Validated, explain};
 use tokio::sync::{mpsc, oneshot};
 use worker::Datapath;
 
@@ -22,6 +22,10 @@ pub struct Current {
     pub generation: u64,
     /// The policy.
     pub policy: Arc<Validated>,
+    /// It, arranged for questions.
+    pub book: Rulebook,
+    /// Its groups, rules and interfaces.
+    pub counts: [usize; 3],
     /// The snapshot that the workers judge by.
     pub snapshot: Snapshot,
 }
@@ -51,7 +55,7 @@ impl Switch {
 
     /// The names behind the numbers that workers speak in.
     pub fn names(&self) -> Names {
-        Names { interfaces: self.compiler.interface_names(), vpcs: self.compiler.vpc_names() }
+        Names { interfaces: self.compiler.interface_names().clone(), vpcs: self.compiler.vpc_names() }
     }
 
     /// The ports that a policy may bind.

@@ -48,10 +48,10 @@ async fn verify(
         .handle
         .run(|switch| {
             let current = switch.current.as_ref()?;
-            Some((current.generation, current.policy.clone(), current.snapshot.clone(), switch.names()))
+            Some((current.generation, current.book.clone(), current.snapshot.clone(), switch.names()))
         })
         .await?;
-    let Some((generation, policy, snapshot, names)) = current else {
+    let Some((generation, book, snapshot, names)) = current else {
         let message = "there is no policy yet: the switch is closed";
         return Err(ApiError::new(StatusCode::NOT_FOUND, "NoPolicy", message));
     };
@@ -59,7 +59,7 @@ async fn verify(
         let start = Instant::now();
         let numbers: HashMap<&str, _> =
             names.interfaces.iter().map(|(id, name)| (name.as_str(), *id)).collect();
-        let checked = self_check_by(&policy, |id| numbers.get(id).copied(), &snapshot, samples);
+        let checked = self_check_by(&book, |id| numbers.get(id).copied(), &snapshot, samples);
         let (asked, mismatch) = match checked {
             Ok(asked) => (asked, None),
             Err(mismatch) => (0, Some(mismatch.to_string())),
@@ -69,7 +69,7 @@ async fn verify(
         }
         json!({
             "Generation": generation,
-            "NetworkInterfaces": policy.interfaces.len(),
+            "NetworkInterfaces": book.policy().interfaces.len(),
             "PacketsAsked": asked,
             "Mismatch": mismatch,
             "Seconds": start.elapsed().as_secs_f64(),

@@ -179,13 +179,12 @@ fn drop_counts(count: impl Fn(DropReason) -> u64) -> Map<String, Value> {
 pub fn drops(switch: &Switch) -> Value {
     let workers = switch.datapath.workers();
     let total = drop_counts(|reason| workers.iter().map(|w| w.counters.drops.get(reason)).sum());
-    let of_interface = |(id, name): (InterfaceId, String)| {
-        let counters: Vec<_> = workers.iter().filter_map(|w| w.counters.interface(id)).collect();
+    let of_interface = |(id, name): (&InterfaceId, &String)| {
+        let counters: Vec<_> = workers.iter().filter_map(|w| w.counters.interface(*id)).collect();
         let counts = drop_counts(|reason| counters.iter().map(|c| c.drops.get(reason)).sum());
         (!counts.is_empty()).then(|| json!({ "NetworkInterfaceId": name, "Drops": counts }))
     };
-    let mut interfaces: Vec<_> =
-        switch.compiler.interface_names().into_iter().filter_map(of_interface).collect();
+    let mut interfaces: Vec<_> = switch.compiler.interface_names().iter().filter_map(of_interface).collect();
     interfaces.sort_by_key(|i| i["NetworkInterfaceId"].to_string());
     json!({ "Drops": total, "NetworkInterfaces": interfaces })
 }

@@ -1,5 +1,5 @@
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use engine::ids::InterfaceId;
 use engine::policy::Direction;
@@ -15,13 +15,12 @@ const MAX_REMEMBERED: usize = 65_536;
 
 type Question = (InterfaceId, bool, [u8; 16], u8, u16);
 
-/// A policy with the names of its generation, arranged when that is first needed.
+/// A policy with the names of its generation.
 pub struct Book {
     generation: u64,
-    policy: Arc<Validated>,
+    rulebook: Rulebook,
     /// The names behind the numbers.
     pub names: Names,
-    rulebook: OnceLock<Rulebook>,
     /// Rules that permit, by who is asked what.
     remembered: HashMap<Question, Arc<[String]>>,
 }
@@ -31,12 +30,11 @@ pub struct Book {
 pub struct Books(VecDeque<Book>);
 
 impl Books {
-    pub fn add(&mut self, generation: u64, policy: Arc<Validated>, names: Names) {
+    pub fn add(&mut self, generation: u64, rulebook: Rulebook, names: Names) {
         if self.0.len() == KEPT {
             self.0.pop_front();
         }
-        let (rulebook, remembered) = (OnceLock::new(), HashMap::new());
-        self.0.push_back(Book { generation, policy, names, rulebook, remembered });
+        self.0.push_back(Book { generation, rulebook, names, remembered: HashMap::new() });
     }
 
     pub fn of(&mut self, generation: u64) -> Option<&mut Book> {
@@ -51,12 +49,12 @@ impl Books {
 impl Book {
     /// The policy.
     pub fn policy(&self) -> &Validated {
-        &self.policy
+        self.rulebook.policy()
     }
 
     /// The interface of this number.
     pub fn interface(&self, id: InterfaceId) -> Option<&NetworkInterface> {
-        self.policy.interfaces.get(self.names.interfaces.get(&id)?)
+        self.policy().interfaces.get(self.names.interfaces.get(&id)?)
     }
 
     /// The rules that permit a packet at an interface, by their ids.
@@ -75,7 +73,7 @@ impl Book {
         if let Some(known) = self.remembered.get(&question) {
             return known.clone();
         }
-        let rulebook = self.rulebook.get_or_init(|| Rulebook::new(self.policy.clone()));
+        let rulebook = &self.rulebook;
         let rules = match self.names.interfaces.get(&id).and_then(|name| rulebook.served(name)) {
             Some(interface) => {
                 let (_, rules) = rulebook.judge(interface, direction, packet);

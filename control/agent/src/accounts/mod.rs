@@ -23,9 +23,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use engine::ids::{InterfaceId, VpcIndex};
+use engine::ids::VpcIndex;
 use engine::pipeline::{Fate, PassClass};
-use policy::Validated;
+use policy::{InterfaceNames, Rulebook};
 use worker::{Attention, AttentionSwitch, Datapath, Sighting, Sightings, WorkerStatistics};
 
 use crate::flow_log::FlowLog;
@@ -41,7 +41,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     /// Interfaces.
-    pub interfaces: HashMap<InterfaceId, String>,
+    pub interfaces: InterfaceNames,
     /// VPCs.
     pub vpcs: HashMap<VpcIndex, String>,
 }
@@ -104,10 +104,13 @@ impl Accounts {
     }
 
     /// A policy that workers judge by from now on.
-    pub fn published(&self, generation: u64, policy: Arc<Validated>, names: Names) {
+    pub fn published(&self, generation: u64, book: Rulebook, names: Names) {
         let mut state = self.state();
-        state.rules.keep_those_of(&policy);
-        state.books.add(generation, policy, names);
+        let State { books, rules, .. } = &mut *state;
+        if let Some(before) = books.newest() {
+            rules.keep_those_of(before.policy(), book.policy());
+        }
+        books.add(generation, book, names);
     }
 
     /// How often each rule has let something pass, by the rule's id.

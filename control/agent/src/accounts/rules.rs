@@ -3,7 +3,7 @@ use std::time::SystemTime;
 
 use engine::pipeline::{Fate, PassClass};
 use engine::policy::Direction;
-use policy::Validated;
+use policy::{SecurityGroup, Validated};
 use worker::Sighting;
 
 use super::books::Book;
@@ -23,23 +23,40 @@ pub struct RuleCount {
     pub last: SystemTime,
 }
 
-/// By the ids of rules.
+/// By the ids of rules; and how many there were when those that are gone were
+/// last looked for.
 #[derive(Default)]
-pub struct RuleCounts(HashMap<String, RuleCount>);
+pub struct RuleCounts(HashMap<String, RuleCount>, usize);
+
+/// Rules that may have been counted since, before it is looked for those that are gone.
+const SPARE: usize = 1024;
 
 impl RuleCounts {
     pub fn counts(&self) -> &HashMap<String, RuleCount> {
         &self.0
     }
 
-    /// Forgets the rules that a policy no longer has.
-    pub fn keep_those_of(&mut self, policy: &Validated) {
+    /// Forgets the rules that a policy no longer has, which the one before had.
+    pub fn keep_those_of(&mut self, before: &Validated, policy: &Validated) {
         if self.0.is_empty() {
             return;
         }
-        let rules = policy.groups.values().flat_map(|group| group.inbound.iter().chain(&group.outbound));
-        let kept: HashSet<&str> = rules.map(|rule| rule.id.as_str()).collect();
-        self.0.retain(|id, _| kept.contains(id.as_str()));
+        let rules = |group: &SecurityGroup| {
+            let rules = group.inbound.iter().chain(&group.outbound);
+            rules.map(|rule| rule.id.clone()).collect::<HashSet<_>>()
+        };
+        for (_, old, new) in before.groups.differences(&policy.groups) {
+            let (old, new) = (old.map(rules).unwrap_or_default(), new.map(rules).unwrap_or_default());
+            for id in old.difference(&new) {
+                self.0.remove(id);
+            }
+        }
+        // Late sightings of older generations bring rules back that are gone.
+        if self.0.len() > self.1 + SPARE {
+            let kept: HashSet<String> = policy.groups.values().flat_map(rules).collect();
+            self.0.retain(|id, _| kept.contains(id));
+            self.1 = self.0.len();
+        }
     }
 
     /// A packet that rules let pass.

@@ -151,7 +151,7 @@ pub fn stalls(page: &Page, switch: &Switch) -> prometheus::Result<()> {
 
 pub fn interfaces(page: &Page, switch: &Switch) -> prometheus::Result<()> {
     let workers = switch.datapath.workers();
-    let mut names: Vec<_> = switch.compiler.interface_names().into_iter().collect();
+    let mut names: Vec<_> = switch.compiler.interface_names().iter().map(|(id, name)| (*id, name)).collect();
     names.sort();
     let (mut packets, mut bytes, mut drops) = (Vec::new(), Vec::new(), Vec::new());
     let (mut available, mut exceeded) = (Vec::new(), Vec::new());

@@ -12,7 +12,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use prometheus::core::Collector;
 use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
-use crate::push::counts;
 use crate::switch::Switch;
 
 /// Families that are filled anew for each scrape.
@@ -60,6 +59,7 @@ pub fn render(switch: &Switch) -> prometheus::Result<String> {
     page.add(switch.metrics.seconds.clone())?;
     page.add(switch.metrics.pushes.clone())?;
     page.add(switch.metrics.enforced.clone())?;
+    page.add(switch.metrics.tables.clone())?;
     switch_wide(&page, switch)?;
     datapath::workers(&page, switch)?;
     datapath::stalls(&page, switch)?;
@@ -81,7 +81,7 @@ fn switch_wide(page: &Page, switch: &Switch) -> prometheus::Result<()> {
         [([], switch.metrics.started())],
     )?;
     page.gauges("sgswitch_tsc_hertz", "Cycles of the TSC in a second.", [], [([], dpdk::tsc_hz())])?;
-    let [groups, rules, interfaces] = switch.current.as_ref().map_or([0; 3], |c| counts(&c.policy));
+    let [groups, rules, interfaces] = switch.current.as_ref().map_or([0; 3], |current| current.counts);
     let objects = [("groups", groups), ("rules", rules), ("interfaces", interfaces)];
     page.gauges(
         "sgswitch_policy_objects",

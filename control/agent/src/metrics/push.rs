@@ -5,16 +5,22 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts};
 /// The steps of a push that are timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// From received to taken up by the control thread.
+    Wait,
     /// From bytes to a tree.
     Parse,
     /// From the document to types.
     Validate,
     /// To a snapshot.
     Compile,
+    /// For questions: whom an address belongs to.
+    Arrange,
     /// Against the oracle.
     SelfCheck,
     /// To the disk.
     Store,
+    /// Told to the accounts.
+    Account,
     /// The pointer swap.
     Publish,
     /// Until every worker judges by it.
@@ -24,6 +30,9 @@ pub enum Step {
 impl Step {
     const fn label(self) -> &'static str {
         match self {
+            Step::Wait => "wait",
+            Step::Arrange => "arrange",
+            Step::Account => "account",
             Step::Parse => "parse",
             Step::Validate => "validate",
             Step::Compile => "compile",
@@ -40,26 +49,34 @@ pub struct PushMetrics {
     pub(super) seconds: HistogramVec,
     pub(super) pushes: IntCounterVec,
     pub(super) enforced: Histogram,
+    pub(super) tables: Histogram,
     started: u64,
 }
 
 impl PushMetrics {
     /// With all counters at 0.
     pub fn new() -> PushMetrics {
-        let buckets = vec![1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0, 5.0];
-        let seconds =
-            HistogramOpts::new("sgswitch_push_step_seconds", "Time of each step of a push.").buckets(buckets);
+        let buckets = vec![
+            1e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2,
+            0.5, 1.0, 5.0,
+        ];
+        let seconds = HistogramOpts::new("sgswitch_push_step_seconds", "Time of each step of a push.")
+            .buckets(buckets.clone());
         let pushes =
             Opts::new("sgswitch_pushes_total", "Pushes by result: ok, or refused with nothing changed.");
         let enforced = HistogramOpts::new(
             "sgswitch_push_enforced_seconds",
             "Time from a push received to enforced by every worker.",
         );
-        let enforced =
-            enforced.buckets(vec![5e-5, 1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0, 5.0]);
+        let tables = HistogramOpts::new(
+            "sgswitch_push_tables_seconds",
+            "Time from a valid policy to enforced by every worker, without self-check and store.",
+        );
+        let (enforced, tables) = (enforced.buckets(buckets.clone()), tables.buckets(buckets));
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         PushMetrics {
             enforced: Histogram::with_opts(enforced).expect("a valid name"),
+            tables: Histogram::with_opts(tables).expect("a valid name"),
             started,
             seconds: HistogramVec::new(seconds, &["step"]).expect("a valid name and label"),
             pushes: IntCounterVec::new(pushes, &["result"]).expect("a valid name and label"),
@@ -74,9 +91,15 @@ impl PushMetrics {
         result
     }
 
-    /// A push was enforced after so long.
-    pub fn enforced(&self, after: Duration) {
+    /// A push was taken up after so long.
+    pub fn waited(&self, for_so_long: Duration) {
+        self.seconds.with_label_values(&[Step::Wait.label()]).observe(for_so_long.as_secs_f64());
+    }
+
+    /// A push was enforced after so long, of which tables took so long.
+    pub fn enforced(&self, after: Duration, tables: Duration) {
         self.enforced.observe(after.as_secs_f64());
+        self.tables.observe(tables.as_secs_f64());
     }
 
     /// When the daemon started, in seconds since 1970.

@@ -15,7 +15,7 @@ use anyhow::{Context, Error, Result};
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, params};
 
 use damage::Fingerprint;
 
@@ -42,8 +42,10 @@ pub struct Stored {
 pub struct Record<'r> {
     /// Its generation.
     pub generation: u64,
-    /// The document.
+    /// The document, or what it has that the generation before has not.
     pub document: &'r str,
+    /// Whether it is the latter ([`Store::takes_changes`]).
+    pub is_change: bool,
     /// What made it: `push`, the name of an action, `rollback to N`.
     pub change: &'r str,
     /// Who did.
@@ -65,7 +67,7 @@ pub struct Entry {
     pub uid: Option<u32>,
     /// Groups, rules and interfaces; not known of what an older version stored.
     pub counts: [Option<u64>; 3],
-    /// Bytes of its document.
+    /// Bytes of its document, or of what changed in it.
     pub bytes: u64,
 }
 
@@ -86,6 +88,9 @@ pub struct Store {
     /// The file as this process has left it, and the newest generation in it.
     left: Fingerprint,
     newest: Option<Entry>,
+    /// Generations since the last one of which all is stored, and the bytes of
+    /// these and of that one.
+    chain: Chain,
     /// The ports in it.
     ports: Vec<StoredPort>,
     /// What was wrong with a file that has been put aside, and how often that was.
@@ -181,12 +186,14 @@ impl Store {
             kept,
             left,
             newest: None,
+            chain: Chain::default(),
             ports: vec![],
             fault: None,
             faults: 0,
         };
         store.last().with_context(|| format!("{} cannot be used", what()))?;
         store.newest = store.history(1)?.pop();
+        store.chain = store.read_chain().with_context(|| format!("{} cannot be used", what()))?;
         store.ports = ports::read(&store.db).with_context(|| format!("{} cannot be used", what()))?;
         Ok(store)
     }
@@ -203,26 +210,70 @@ impl Store {
 
     /// The last policy.
     pub fn last(&self) -> Result<Option<Stored>> {
-        let query = "SELECT generation, document FROM generations ORDER BY generation DESC LIMIT 1";
-        self.one(query, params![])
+        match self.range()? {
+            Some((_, last)) => self.document(last),
+            None => Ok(None),
+        }
     }
 
     /// The policy of a generation, if it is kept.
     pub fn document(&self, generation: u64) -> Result<Option<Stored>> {
-        let Ok(generation) = i64::try_from(generation) else { return Ok(None) };
-        let query = "SELECT generation, document FROM generations WHERE generation = ?1";
-        self.one(query, params![generation])
+        if self.range()?.is_none_or(|(first, last)| !(first..=last).contains(&generation)) {
+            return Ok(None);
+        }
+        let mut query = self.db.prepare_cached(
+            "SELECT generation, document, is_change FROM generations
+             WHERE generation <= ?1 AND generation >=
+                 (SELECT max(generation) FROM generations WHERE generation <= ?1 AND NOT is_change)
+             ORDER BY generation",
+        )?;
+        let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(u64, Vec<u8>, bool)> {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        };
+        let parts = query.query_map(params![generation as i64], read)?;
+        let parts = parts.collect::<rusqlite::Result<Vec<_>>>().context("cannot read a policy")?;
+        let damaged = |number: u64, error: String| {
+            Error::new(damage::Damaged(format!("generation {number} cannot be unpacked: {error}")))
+        };
+        let mut texts = Vec::with_capacity(parts.len());
+        for (number, packed, _) in &parts {
+            texts.push(unpack(packed).map_err(|error| damaged(*number, error.to_string()))?);
+        }
+        match (&parts[..], &texts[..]) {
+            ([], _) => Ok(None),
+            ([(number, ..)], [document]) => {
+                let document = document.clone();
+                Ok((*number == generation).then_some(Stored { generation, document }))
+            }
+            _ => {
+                let mut values = Vec::with_capacity(texts.len());
+                for (text, (number, ..)) in texts.iter().zip(&parts) {
+                    values.push(serde_json::from_str(text).map_err(|e| damaged(*number, e.to_string()))?);
+                }
+                let changes = values.split_off(1);
+                let whole = values.pop().unwrap_or_default();
+                let document = policy::with_changes(whole, changes).to_string();
+                Ok(Some(Stored { generation, document }))
+            }
+        }
     }
 
-    fn one(&self, query: &str, parameters: impl rusqlite::Params) -> Result<Option<Stored>> {
-        let read =
-            |row: &rusqlite::Row<'_>| -> rusqlite::Result<(u64, Vec<u8>)> { Ok((row.get(0)?, row.get(1)?)) };
-        let found = self.db.query_row(query, parameters, read).optional().context("cannot read a policy")?;
-        let Some((generation, packed)) = found else { return Ok(None) };
-        let document = unpack(&packed).map_err(|error| {
-            Error::new(damage::Damaged(format!("generation {generation} cannot be unpacked: {error}")))
-        })?;
-        Ok(Some(Stored { generation, document }))
+    /// Whether the next generation may be told by what it has that the last one
+    /// has not: there is a last one, and not too many of these follow each other.
+    pub fn takes_changes(&self, generation: u64) -> bool {
+        self.newest.as_ref().is_some_and(|newest| newest.generation + 1 == generation)
+            && self.chain.may_grow()
+    }
+
+    fn read_chain(&self) -> Result<Chain> {
+        let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<Chain> {
+            Ok(Chain { changes: row.get(0)?, bytes: row.get(1)?, whole: row.get(2)? })
+        };
+        let query = "SELECT count(*) FILTER (WHERE is_change), total(bytes) FILTER (WHERE is_change),
+                 total(bytes) FILTER (WHERE NOT is_change)
+             FROM generations
+             WHERE generation >= (SELECT max(generation) FROM generations WHERE NOT is_change)";
+        Ok(self.db.query_row(query, [], read)?)
     }
 
     /// The first and last generation that are kept.
@@ -232,15 +283,18 @@ impl Store {
         };
         let (first, last) =
             self.db.query_row("SELECT min(generation), max(generation) FROM generations", [], read)?;
-        Ok(first.zip(last))
+        // What older ones are still there for is told by those that are kept.
+        let kept = |last: u64| (last + 1).saturating_sub(self.kept as u64);
+        Ok(first.zip(last).map(|(first, last)| (first.max(kept(last)), last)))
     }
 
     /// The generations that are kept, the last one first, at most so many.
     pub fn history(&self, limit: usize) -> Result<Vec<Entry>> {
-        let mut query = self.db.prepare(
+        let mut query = self.db.prepare_cached(
             "SELECT generation, pushed_at, change, pushed_by_uid, groups, rules, interfaces, bytes
              FROM generations ORDER BY generation DESC LIMIT ?1",
         )?;
+        let limit = limit.min(self.kept);
         let entry = |row: &rusqlite::Row<'_>| {
             Ok(Entry {
                 generation: row.get(0)?,
@@ -292,7 +346,7 @@ impl Store {
             return Err(Error::new(damage::Damaged(message)));
         }
         tracing::warn!("the store {} has been touched by somebody else, and is sound", self.path.display());
-        (self.db, self.left) = (again.db, again.left);
+        (self.db, self.left, self.chain) = (again.db, again.left, again.chain);
         Ok(())
     }
 
@@ -306,32 +360,69 @@ impl Store {
     }
 
     fn insert(&mut self, record: &Record<'_>) -> Result<()> {
-        let Record { generation, document, change, uid, counts } = *record;
+        let Record { generation, document, is_change, change, uid, counts } = *record;
         let packed = pack(document)?;
         let transaction = self.db.transaction()?;
-        transaction.execute(
+        let mut insert = transaction.prepare_cached(
             "INSERT INTO generations
-                 (generation, document, bytes, pushed_at, pushed_by_uid, change, groups, rules, interfaces)
-             VALUES (?1, ?2, ?3, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), ?4, ?5, ?6, ?7, ?8)",
-            params![
-                generation,
-                packed,
-                document.len() as i64,
-                uid,
-                change,
-                counts[0] as i64,
-                counts[1] as i64,
-                counts[2] as i64
-            ],
+                 (generation, document, bytes, pushed_at, pushed_by_uid, change, groups, rules, interfaces,
+                  is_change)
+             VALUES (?1, ?2, ?3, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), ?4, ?5, ?6, ?7, ?8, ?9)",
         )?;
-        transaction.execute(
-            "DELETE FROM generations WHERE generation <= (SELECT max(generation) FROM generations) - ?1",
-            params![self.kept as i64],
+        insert.execute(params![
+            generation,
+            packed,
+            document.len() as i64,
+            uid,
+            change,
+            counts[0] as i64,
+            counts[1] as i64,
+            counts[2] as i64,
+            is_change
+        ])?;
+        drop(insert);
+        // The oldest that is kept may be told by older ones: those stay.
+        let mut delete = transaction.prepare_cached(
+            "DELETE FROM generations WHERE generation <
+                 (SELECT max(generation) FROM generations WHERE NOT is_change AND generation <= ?1)",
         )?;
+        let oldest = (generation + 1).saturating_sub(self.kept as u64);
+        let deleted = delete.execute(params![oldest as i64])?;
+        drop(delete);
         transaction.commit()?;
-        // The policy is stored; that the file could not shrink is no reason to say otherwise.
-        drop(self.db.pragma(None, "incremental_vacuum", VACUUM_PAGES, |_| Ok(())));
+        self.chain = self.chain.next(is_change, document.len() as u64);
+        if deleted > 0 {
+            // The policy is stored; that the file could not shrink is no reason to say otherwise.
+            drop(self.db.pragma(None, "incremental_vacuum", VACUUM_PAGES, |_| Ok(())));
+        }
         Ok(())
+    }
+}
+
+/// Generations that are told by what changed, behind one that is stored whole.
+#[derive(Clone, Copy, Debug, Default)]
+struct Chain {
+    changes: u64,
+    bytes: f64,
+    whole: f64,
+}
+
+impl Chain {
+    /// The most: they are read one after the other.
+    const MOST: u64 = 1024;
+
+    /// Bytes that changes may take beyond what the whole takes.
+    const SPARE: f64 = 65_536.0;
+
+    fn may_grow(&self) -> bool {
+        self.whole > 0.0 && self.changes < Chain::MOST && self.bytes <= self.whole + Chain::SPARE
+    }
+
+    fn next(self, is_change: bool, bytes: u64) -> Chain {
+        match is_change {
+            true => Chain { changes: self.changes + 1, bytes: self.bytes + bytes as f64, ..self },
+            false => Chain { whole: bytes as f64, ..Chain::default() },
+        }
     }
 }
 

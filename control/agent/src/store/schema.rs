@@ -4,7 +4,7 @@ use rusqlite::{Connection, Transaction, params};
 use super::pack;
 
 /// The version of the tables.
-pub(super) const SCHEMA: i64 = 3;
+pub(super) const SCHEMA: i64 = 4;
 
 fn version(db: &Connection) -> Result<i64> {
     Ok(db.pragma_query_value(None, "user_version", |row| row.get(0))?)
@@ -28,17 +28,22 @@ pub(super) fn bring_up(db: &mut Connection) -> Result<()> {
         return Ok(());
     }
     let transaction = db.transaction()?;
-    transaction.execute_batch(
-        "CREATE TABLE ports (
+    if version < 3 {
+        transaction.execute_batch(
+            "CREATE TABLE ports (
              name TEXT PRIMARY KEY,
              -- DPDK's device arguments.
              device TEXT NOT NULL,
              -- 0: one of the configuration that was removed.
              present INTEGER NOT NULL
          ) STRICT;",
-    )?;
+        )?;
+    }
     if version < 2 {
         make_generations(&transaction, version == 1)?;
+    } else {
+        transaction
+            .execute_batch("ALTER TABLE generations ADD COLUMN is_change INTEGER NOT NULL DEFAULT 0")?;
     }
     transaction.pragma_update(None, "user_version", SCHEMA)?;
     transaction.commit()?;
@@ -63,7 +68,9 @@ fn make_generations(transaction: &Transaction<'_>, has_first: bool) -> Result<()
              change TEXT NOT NULL,
              groups INTEGER,
              rules INTEGER,
-             interfaces INTEGER
+             interfaces INTEGER,
+             -- 1: the document is what it has that the generation before has not.
+             is_change INTEGER NOT NULL DEFAULT 0
          ) STRICT;",
     )?;
     if has_first {

@@ -1,9 +1,10 @@
 use super::*;
+use serde_json::{Value, json};
 
 const KEPT: usize = 100;
 
 fn record(generation: u64, document: &str) -> Record<'_> {
-    Record { generation, document, change: "push", uid: Some(7), counts: [1, 2, 3] }
+    Record { generation, document, is_change: false, change: "push", uid: Some(7), counts: [1, 2, 3] }
 }
 
 fn open(path: &Path) -> Store {
@@ -39,6 +40,83 @@ fn the_last_policy_survives_and_the_oldest_go() {
     let Entry { change, uid, counts, bytes, time, .. } = &history[0];
     assert_eq!((change.as_str(), *uid, *counts, *bytes), ("push", Some(7), [Some(1), Some(2), Some(3)], 12));
     assert!(time.len() == 20 && time.ends_with('Z'), "{time}");
+}
+
+/// A document of one group for each generation that changed it, with that many rules.
+fn whole(groups: &[(&str, u64)]) -> String {
+    let rules = |id: &str, n: u64| {
+        (0..n)
+            .map(move |r| json!({ "GroupId": id, "SecurityGroupRuleId": format!("{id}-{r}") }))
+            .collect::<Vec<_>>()
+    };
+    let of = |(id, n): &(&str, u64)| json!({ "GroupId": id, "Description": n.to_string() });
+    json!({
+        "Vpcs": [],
+        "SecurityGroups": groups.iter().map(of).collect::<Value>(),
+        "SecurityGroupRules": groups.iter().flat_map(|(id, n)| rules(id, *n)).collect::<Value>(),
+        "NetworkInterfaces": [{ "NetworkInterfaceId": "eni-1" }],
+    })
+    .to_string()
+}
+
+/// Documents without regard to the order of rules.
+fn same(one: &str, other: &str) -> bool {
+    let [mut one, mut other]: [Value; 2] = [one, other].map(|text| serde_json::from_str(text).unwrap());
+    for value in [&mut one, &mut other] {
+        value["SecurityGroupRules"].as_array_mut().unwrap().sort_by_key(|rule| rule.to_string());
+    }
+    one == other
+}
+
+#[test]
+fn generations_told_by_what_changed_are_whole_when_they_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.db");
+    let mut store = Store::open(&path, 10).unwrap();
+    assert!(!store.takes_changes(1), "there is nothing before it");
+    store.save(&record(1, &whole(&[("sg-a", 1), ("sg-b", 1)]))).unwrap();
+    assert!(store.takes_changes(2) && !store.takes_changes(3) && !store.takes_changes(1));
+    for generation in 2..=30 {
+        let change = whole(&[("sg-b", generation)]).replace("\"Vpcs\":[]", "\"x\":0");
+        store.save(&Record { is_change: true, ..record(generation, &change) }).unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(store.range().unwrap(), Some((21, 30)), "the first is there for those that it tells");
+        assert_eq!(store.history(100).unwrap().len(), 10);
+        for generation in 21..=30 {
+            let document = store.document(generation).unwrap().unwrap().document;
+            assert!(same(&document, &whole(&[("sg-a", 1), ("sg-b", generation)])), "{document}");
+        }
+        assert!(store.document(20).unwrap().is_none() && store.document(1).unwrap().is_none());
+        assert_eq!(store.last().unwrap().unwrap().generation, 30);
+        drop(store);
+        store = Store::open(&path, 10).unwrap();
+        assert!(store.takes_changes(31));
+    }
+    // Those before a whole one go when none that is kept needs them.
+    for generation in 31..=45 {
+        store.save(&record(generation, &whole(&[("sg-c", generation)]))).unwrap();
+    }
+    let rows: u64 = store.db.query_row("SELECT count(*) FROM generations", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 10);
+    assert!(same(&store.document(36).unwrap().unwrap().document, &whole(&[("sg-c", 36)])));
+}
+
+#[test]
+fn changes_do_not_follow_each_other_without_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&folder.path().join("policy.db"), 10).unwrap();
+    store.save(&record(1, &whole(&[("sg-a", 1)]))).unwrap();
+    let large = whole(&[("sg-a", 1000)]);
+    let mut generation = 1;
+    while store.takes_changes(generation + 1) {
+        generation += 1;
+        store.save(&Record { is_change: true, ..record(generation, &large) }).unwrap();
+    }
+    let bytes = large.len() as u64 * (generation - 1);
+    assert!(bytes > 65_536 && bytes < 65_536 + 3 * large.len() as u64, "{generation} of {}", large.len());
+    store.save(&record(generation + 1, &large)).unwrap();
+    assert!(store.takes_changes(generation + 2));
 }
 
 #[test]

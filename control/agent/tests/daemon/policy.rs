@@ -7,7 +7,18 @@ use serde_json::{Value, json};
 use crate::support::{Daemon, EAL, ask, command, document};
 
 /// The steps of a push that the metrics time.
-const STEPS: [&str; 7] = ["parse", "validate", "compile", "self_check", "store", "publish", "enforce"];
+const STEPS: [&str; 10] = [
+    "wait",
+    "parse",
+    "validate",
+    "compile",
+    "arrange",
+    "self_check",
+    "store",
+    "account",
+    "publish",
+    "enforce",
+];
 
 fn names(answer: &Value, list: &str, key: &str) -> Vec<String> {
     let items = answer[list].as_array().unwrap_or_else(|| panic!("no {list} in {answer}"));
