@@ -15,6 +15,7 @@
 //! at least five S-boxes take part, and the chance falls below 2^-30.
 
 use super::FlowKey;
+use super::spread::{BUCKETS, Spread};
 use crate::addr::Family;
 use crate::arch::aes_round;
 use crate::ids::WorkerIndex;
@@ -23,20 +24,32 @@ use crate::ids::WorkerIndex;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowHash(pub u64);
 
+/// How far the bucket is shifted in a hash. What is below it is keyed.
+const BUCKET_SHIFT: u32 = u64::BITS - BUCKETS.ilog2();
+
+const KEYED: u64 = (1 << BUCKET_SHIFT) - 1;
+
 impl FlowHash {
-    /// The worker that owns the flow: the upper 32 bits, scaled to the number of
-    /// workers. The lower bits are left for the table.
+    /// The worker that owns the flow: that of its bucket, which are the upper bits.
+    /// The lower ones are left for the table.
     #[inline]
     pub const fn owner(self, workers: u8) -> WorkerIndex {
-        WorkerIndex((((self.0 >> 32) * workers as u64) >> 32) as u8)
+        owner((self.0 >> BUCKET_SHIFT) as u8, workers)
     }
 }
 
+/// The worker that owns a bucket of flows: each owns a run of them.
+#[inline]
+pub const fn owner(bucket: u8, workers: u8) -> WorkerIndex {
+    WorkerIndex(((bucket as usize * workers as usize) / BUCKETS) as u8)
+}
+
 /// Hashes flow keys under a secret, so that nobody outside can choose flows
-/// that share a worker or a place in the table. All workers must use one seed.
+/// that share a place in the table. All workers must use one seed.
 #[derive(Clone)]
 pub struct FlowHasher {
     keys: [u128; 6],
+    spread: Spread,
 }
 
 impl FlowHasher {
@@ -48,7 +61,13 @@ impl FlowHasher {
         let keys = std::array::from_fn(|i| {
             (0..4).fold(whitening ^ (i as u128 + 1), |state, _| aes_round(state, key))
         });
-        FlowHasher { keys }
+        let spread = Spread::new(aes_round(aes_round(whitening, key), key) as u16);
+        FlowHasher { keys, spread }
+    }
+
+    /// How flows are spread over workers, to be told to network cards.
+    pub fn spread(&self) -> &Spread {
+        &self.spread
     }
 
     /// The hash over addresses, ports, protocol and family. Not over the VPC:
@@ -64,14 +83,17 @@ impl FlowHasher {
     /// [`FlowHasher::hash`] of a key that is known to be of IPv4.
     #[inline(always)]
     pub(crate) fn hash_v4(&self, key: &FlowKey) -> FlowHash {
-        FlowHash(self.mix_one(key.hashed_v4()))
+        let block = key.hashed_v4();
+        let bucket = self.spread.bucket(u128::from(block as u32 ^ (block >> 32) as u32), key.spread_ports());
+        FlowHash(self.mix_one(block) & KEYED | u64::from(bucket) << BUCKET_SHIFT)
     }
 
     /// The same of IPv6.
     #[inline(always)]
     pub(crate) fn hash_v6(&self, key: &FlowKey) -> FlowHash {
         let ([low, high], rest) = key.hashed();
-        FlowHash(self.mix([low, high, rest.into()]))
+        let bucket = self.spread.bucket(low ^ high, key.spread_ports());
+        FlowHash(self.mix([low, high, rest.into()]) & KEYED | u64::from(bucket) << BUCKET_SHIFT)
     }
 
     #[inline(always)]
@@ -242,17 +264,31 @@ mod tests {
     }
 
     #[test]
-    fn owners_share_evenly() {
+    fn owners_share_as_evenly_as_buckets_allow() {
         let hasher = FlowHasher::new(SEED);
         for scan in scans() {
-            for workers in [1, 2, 3, 4, 7, 16, 64, 255] {
+            let bucket = scan.len() / BUCKETS;
+            for workers in [1, 2, 3, 4, 7, 16, 64] {
                 let mut counts = vec![0; workers.into()];
                 for key in &scan {
                     counts[usize::from(hasher.hash(key).owner(workers).0)] += 1;
                 }
-                assert_even(&counts);
+                let buckets = BUCKETS / usize::from(workers);
+                let fair = buckets * bucket..=(buckets + 1) * bucket;
+                assert!(counts.iter().all(|count| fair.contains(count)), "{counts:?} of {workers}");
             }
         }
+    }
+
+    #[test]
+    fn ports_of_other_protocols_do_not_choose_the_owner() {
+        // A card does not know what stands in their place, such as a ping's identifier.
+        let hasher = FlowHasher::new(SEED);
+        let owners = |protocol| {
+            let key = |n| FlowKey::new(VpcIndex(0), protocol, (Addr::v4(1), n), (Addr::v4(2), 7)).0;
+            (0..1000).map(|n| hasher.hash(&key(n)).owner(64)).collect::<std::collections::BTreeSet<_>>().len()
+        };
+        assert_eq!([1, 6, 17, 50, 58, 132].map(owners), [1, 64, 64, 1, 1, 1]);
     }
 
     #[test]
@@ -268,7 +304,7 @@ mod tests {
 
     #[test]
     fn the_owner_is_always_a_worker() {
-        for workers in 1..=u8::MAX {
+        for workers in 1..=64 {
             assert_eq!(FlowHash(0).owner(workers), WorkerIndex(0));
             assert_eq!(FlowHash(u64::MAX).owner(workers), WorkerIndex(workers - 1));
         }
@@ -276,7 +312,7 @@ mod tests {
 
     #[test]
     fn the_table_and_the_owner_take_different_bits() {
-        assert_eq!(FlowHash(0xffff_ffff).owner(255), WorkerIndex(0));
+        assert_eq!(FlowHash(KEYED).owner(64), WorkerIndex(0));
     }
 
     #[test]

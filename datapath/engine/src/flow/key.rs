@@ -196,6 +196,13 @@ impl FlowKey {
         let addrs = low as u32 as u128 | (high as u32 as u128) << 32;
         addrs | ((self.rest << (64 - VPC_SHIFT)) as u128) << 64
     }
+
+    /// Both ports, as far as network cards look for them: of TCP and UDP.
+    #[inline]
+    pub(super) const fn spread_ports(&self) -> u32 {
+        let has_ports = matches!(self.protocol(), 6 | 17);
+        self.rest as u32 & (has_ports as u32).wrapping_neg()
+    }
 }
 
 impl fmt::Debug for FlowKey {

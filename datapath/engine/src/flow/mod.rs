@@ -2,7 +2,9 @@
 
 mod hash;
 mod key;
+mod spread;
 
-pub use hash::{FlowHash, FlowHasher};
+pub use hash::{FlowHash, FlowHasher, owner};
 pub(crate) use key::Scope;
 pub use key::{FlowKey, Side};
+pub use spread::{BUCKETS, Spread};
