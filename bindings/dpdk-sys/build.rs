@@ -69,6 +69,7 @@ fn main() {
         .allowlist_function("rte_eth_dev_(info_get|is_removed|configure|start|stop|close|set_mtu|socket_id)")
         .allowlist_function("rte_eth_dev_(get_name_by_port|get_port_by_name|adjust_nb_rx_tx_desc)")
         .allowlist_function("rte_eth_(find_next|find_next_of|macaddr_get|promiscuous_enable)")
+        .allowlist_function("rte_eth_dev_rss_(hash_update|hash_conf_get|reta_update|reta_query)")
         .allowlist_function("rte_eth_(stats_get|xstats_get|xstats_get_names)")
         .allowlist_type("rte_mbuf|rte_mempool|rte_ring|rte_eth_(conf|dev_info|stats|xstat|xstat_name)")
         .allowlist_var("sgs_.*|SGS_.*|RTE_ETH_NAME_MAX_LEN|RTE_PKTMBUF_HEADROOM")

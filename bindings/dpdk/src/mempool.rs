@@ -32,7 +32,8 @@ pub struct Mempool(Arc<Pool>);
 #[derive(Debug)]
 struct Pool {
     raw: NonNull<dpdk_sys::rte_mempool>,
-    data_room: u16,
+    name: String,
+    config: MempoolConfig,
     eal: Eal,
 }
 
@@ -61,9 +62,24 @@ impl Mempool {
             dpdk_sys::rte_pktmbuf_pool_create(c_name.as_ptr(), config.mbufs, config.cache, 0, room, socket)
         };
         match NonNull::new(raw) {
-            Some(raw) => Ok(Mempool(Arc::new(Pool { raw, data_room: config.data_room, eal: eal.clone() }))),
+            Some(raw) => {
+                Ok(Mempool(Arc::new(Pool { raw, name: name.to_string(), config: *config, eal: eal.clone() })))
+            }
             None => Err(Error::last(format!("making the pool '{name}' of {} mbufs", config.mbufs))),
         }
+    }
+
+    /// A pool like this one at a NUMA node, or at any.
+    ///
+    /// # Errors
+    /// As [`Mempool::new`]; there may be no memory at that node.
+    pub fn sibling(&self, name: &str, socket: Option<u32>) -> Result<Mempool, Error> {
+        Mempool::new(&self.0.eal, name, &MempoolConfig { socket, ..self.0.config })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0.name
     }
 
     /// How many mbufs are in the pool, the threads' caches included. While
@@ -81,7 +97,7 @@ impl Mempool {
 
     /// Bytes of a frame that fit one mbuf.
     pub fn data_room(&self) -> u16 {
-        self.0.data_room
+        self.0.config.data_room
     }
 
     pub(crate) fn raw(&self) -> *mut dpdk_sys::rte_mempool {

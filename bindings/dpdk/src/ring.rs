@@ -51,13 +51,29 @@ pub struct Consumer(Arc<Ring>);
 /// # Errors
 /// [`Error::Call`] if there is not enough memory, or the name is taken.
 pub fn ring(eal: &Eal, name: &str, size: u32) -> Result<(Producer, Consumer), Error> {
+    ring_near(eal, name, size, None)
+}
+
+/// [`ring`] at a NUMA node, which should be the consumer's, if there is memory.
+///
+/// # Errors
+/// As there.
+pub fn ring_near(
+    eal: &Eal,
+    name: &str,
+    size: u32,
+    socket: Option<u32>,
+) -> Result<(Producer, Consumer), Error> {
     let c_name = CString::new(name).map_err(|_| Error::ZeroByte(name.to_string()))?;
     let flags = dpdk_sys::SGS_RING_F_SP_ENQ | dpdk_sys::SGS_RING_F_SC_DEQ;
     // One place of a ring stays empty. DPDK refuses what is no power of two.
     let places = size.checked_add(1).and_then(u32::checked_next_power_of_two).unwrap_or(u32::MAX);
-    // SAFETY: EAL is started, the name lives through the call.
-    let raw = unsafe { dpdk_sys::rte_ring_create(c_name.as_ptr(), places, -1, flags) };
-    let raw = NonNull::new(raw).ok_or_else(|| Error::last(format!("making the ring '{name}'")))?;
+    let make = |socket| {
+        // SAFETY: EAL is started, the name lives through the call.
+        NonNull::new(unsafe { dpdk_sys::rte_ring_create(c_name.as_ptr(), places, socket, flags) })
+    };
+    let near = socket.and_then(|socket| make(socket as i32));
+    let raw = near.or_else(|| make(-1)).ok_or_else(|| Error::last(format!("making the ring '{name}'")))?;
     let ring = Arc::new(Ring { raw, _eal: eal.clone() });
     Ok((Producer(ring.clone()), Consumer(ring)))
 }

@@ -43,6 +43,25 @@ fn what_was_received_is_sent_or_freed_once() {
 }
 
 #[test]
+fn a_port_keeps_the_key_and_the_table_by_which_it_is_to_spread() {
+    let pool = pool(2048);
+    let port = attach();
+    let rss = port.info().unwrap().rss;
+    assert_eq!((rss.is_offered(), rss.table_entries), (true, 128));
+    let _queues = port.start(&queues(4), &pool).unwrap();
+    let table: Vec<u16> = (0..128).map(|bucket| bucket / 32).collect();
+    port.spread([0x6d, 0x5a], &table).unwrap();
+    port.spread([0x12, 0x34], &table[..64]).unwrap();
+    for refused in [&table[..96], &[], &[0; 256]] {
+        let error = port.spread([0x6d, 0x5a], refused).unwrap_err();
+        assert!(
+            matches!(&error, Error::Unsupported { what, .. } if what.contains("table of 128")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn workers_with_a_queue_each_hand_packets_to_each_other() {
     const ROUNDS: usize = 500;
     let pool = pool(2048);

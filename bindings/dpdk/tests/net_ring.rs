@@ -2,7 +2,7 @@
 
 mod support;
 
-use dpdk::{Burst, Mbuf, Port, PortConfig};
+use dpdk::{Burst, Error, Mbuf, Port, PortConfig};
 use support::{burst, eal, frame, pool, unique};
 
 #[test]
@@ -84,4 +84,12 @@ fn a_port_without_hashing_says_so() {
     assert_eq!((packets[0].segments(), packets[0].total_len()), (4, 200));
     drop((packets, long));
     assert_eq!((whole.in_use(), segmented.in_use()), (0, 0));
+}
+
+#[test]
+fn a_port_without_a_hash_does_not_spread() {
+    let port = Port::attach(&eal(), &unique("net_ring")).unwrap();
+    let _queues = port.start(&PortConfig::default(), &pool(2048)).unwrap();
+    let error = port.spread([0x6d, 0x5a], &[0; 128]).unwrap_err();
+    assert!(matches!(&error, Error::Unsupported { what, .. } if what.contains("by a hash")), "{error}");
 }

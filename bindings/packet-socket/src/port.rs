@@ -127,15 +127,15 @@ impl Port {
         &self.0.name
     }
 
-    /// Opens the queues. Frames are received into mbufs of `pool`, and what does not
-    /// fit one into those of `large`.
+    /// Opens the queues. Frames are received into mbufs of each queue's own of `pools`,
+    /// the last one's for all that follow, and what does not fit one into those of `large`.
     ///
     /// # Errors
     /// [`Error::Call`] with the kernel's reason, [`Error::Started`] the second time.
     pub fn start(
         &self,
         config: &PortConfig,
-        pool: &Mempool,
+        pools: &[Mempool],
         large: &Mempool,
     ) -> Result<(Vec<RxQueue>, Vec<TxQueue>), Error> {
         if !self.queues().is_empty() {
@@ -151,9 +151,11 @@ impl Port {
             let queue = Queue { socket, rx: Counts::default(), tx: Counts::default(), missed: 0.into() };
             queues.push(Arc::new(queue));
         }
-        let receive = |queue: &Arc<Queue>| RxQueue::new(queue.clone(), pool.clone(), large.clone());
+        let pools = pools.iter().chain(pools.last().into_iter().cycle());
+        let receive =
+            |(queue, pool): (&Arc<Queue>, &Mempool)| RxQueue::new(queue.clone(), pool.clone(), large.clone());
         let send = |queue: &Arc<Queue>| TxQueue::new(queue.clone(), self.0.clone());
-        let ends = (queues.iter().map(receive).collect(), queues.iter().map(send).collect());
+        let ends = (queues.iter().zip(pools).map(receive).collect(), queues.iter().map(send).collect());
         *self.queues() = queues;
         Ok(ends)
     }

@@ -1,8 +1,8 @@
 use std::sync::atomic::Ordering;
 
+use super::rss::Rss;
 use super::traits::Traits;
 use super::{Port, driver, raw_info};
-use crate::rss::Rss;
 use crate::{Error, statistics};
 
 /// What a port is and offers.

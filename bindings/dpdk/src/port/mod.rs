@@ -1,6 +1,7 @@
 //! Ports: handles of DPDK's Ethernet devices, and when these are closed.
 
 mod info;
+mod rss;
 mod setup;
 mod traits;
 
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use info::{Link, PortInfo};
+pub use rss::Rss;
 pub use setup::PortConfig;
 
 use crate::{Burst, Eal, Error, Mempool};

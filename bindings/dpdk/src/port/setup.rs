@@ -1,5 +1,5 @@
 use super::traits::Traits;
-use super::{Port, driver, raw_info};
+use super::{Port, driver, raw_info, rss};
 use crate::queue::Offloads;
 use crate::{Error, Mempool, RxQueue, TxOffloads, TxQueue};
 
@@ -40,6 +40,19 @@ impl Port {
     /// have the MTU, or the pool's mbufs are too small for it; [`Error::Call`]
     /// with the driver's reason.
     pub fn start(&self, config: &PortConfig, pool: &Mempool) -> Result<(Vec<RxQueue>, Vec<TxQueue>), Error> {
+        self.start_near(config, &vec![pool.clone(); config.rx_queues.max(1).into()])
+    }
+
+    /// [`Port::start`] with a pool for each receive queue, such as one near the thread
+    /// that polls it; one at least.
+    ///
+    /// # Errors
+    /// As there, and if pools are missing.
+    pub fn start_near(
+        &self,
+        config: &PortConfig,
+        pools: &[Mempool],
+    ) -> Result<(Vec<RxQueue>, Vec<TxQueue>), Error> {
         let mut control = self.0.control();
         let id = self.id();
         let info = raw_info(id).map_err(|code| self.failed("asking", code))?;
@@ -50,6 +63,9 @@ impl Port {
             let (rx, tx) = (info.max_rx_queues, info.max_tx_queues);
             return Err(self.unsupported(format!("has {rx} receive and {tx} transmit queues at most")));
         }
+        if pools.len() < config.rx_queues.max(1).into() {
+            return Err(self.unsupported("needs a pool for each receive queue"));
+        }
         if config.rx_queues == 0 && config.tx_queues == 0 {
             // DPDK would take it for the driver's own preference.
             return Err(self.unsupported("needs a queue"));
@@ -59,13 +75,16 @@ impl Port {
         let (receive, transmit) = traits.offloads();
         conf.rxmode.offloads = info.rx_offload_capa & receive;
         conf.txmode.offloads = info.tx_offload_capa & transmit;
+        if config.rx_queues > 1 {
+            rss::prepare(&mut conf, &info);
+        }
         let scatters = conf.rxmode.offloads & dpdk_sys::SGS_RX_OFFLOAD_SCATTER != 0;
         if let Some(mtu) = config.mtu {
             if mtu < info.min_mtu || mtu > info.max_mtu {
                 let (min, max) = (info.min_mtu, info.max_mtu);
                 return Err(self.unsupported(format!("has an MTU of {min} to {max} bytes, not {mtu}")));
             }
-            let room = pool.data_room();
+            let room = pools.iter().map(Mempool::data_room).min().unwrap_or(u16::MAX);
             if !scatters && u32::from(mtu) + FRAMING > room.into() {
                 let what =
                     format!("needs mbufs for a whole frame at an MTU of {mtu}; the pool's hold {room}");
@@ -74,8 +93,8 @@ impl Port {
             conf.rxmode.mtu = mtu.into();
         }
 
-        // From here on the device may hold on to the pool until it is closed.
-        control.pools.push(pool.clone());
+        // From here on the device may hold on to the pools until it is closed.
+        control.pools.extend_from_slice(pools);
         let (mut rx, mut tx) = (config.rx_descriptors, config.tx_descriptors);
         // SAFETY: the port is valid, and its control calls are ours alone; it is
         // not started. The structures live through their calls, the pool as long
@@ -93,7 +112,7 @@ impl Port {
             let code = dpdk_sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut rx, &mut tx);
             self.check("sizing the queues of", code)?;
             let socket = dpdk_sys::rte_eth_dev_socket_id(id);
-            for queue in 0..config.rx_queues {
+            for (queue, pool) in (0..config.rx_queues).zip(pools) {
                 let code = dpdk_sys::sgs_rx_queue_setup(id, queue, rx, socket, pool.raw());
                 self.check("setting up a receive queue of", code)?;
             }
