@@ -63,6 +63,14 @@ pub fn run(config: Config) -> Result<()> {
     };
     let initial = current.as_ref().map_or_else(Snapshot::closed, |c| c.snapshot.clone());
     let mut datapath = Datapath::start(&eal, &pool, &datapath_config, initial)?;
+    for (index, node) in
+        datapath.workers().iter().enumerate().filter_map(|(i, w)| Some((i, w.without_memory?)))
+    {
+        tracing::warn!(
+            "worker {index} runs on NUMA node {node}, where DPDK has no memory for its packets: it uses another \
+             node's, which costs speed; reserve hugepages there"
+        );
+    }
     ports.open_all(&mut datapath);
     tracing::info!(
         "{} workers on CPUs {:?}, ports: {}",

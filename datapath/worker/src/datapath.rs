@@ -19,6 +19,7 @@ use crate::DatapathConfig;
 use crate::clock::TickSource;
 use crate::egress::Egress;
 use crate::mailbox::{Command, Connections, Filter, Mailbox};
+use crate::numa::{Pools, at_node, node_of};
 use crate::observer::{AttentionSwitch, Observer, Sightings, TapRequest};
 use crate::ports::Ports;
 use crate::statistics::{Ending, WorkerStatistics};
@@ -89,6 +90,8 @@ pub struct WorkerView {
     pub statistics: Arc<WorkerStatistics>,
     /// Connections it has room for.
     pub capacity: usize,
+    /// The NUMA node of the CPU, if DPDK has no memory there for the packets that it receives.
+    pub without_memory: Option<u32>,
 }
 
 pub(crate) struct Running {
@@ -135,6 +138,8 @@ impl Datapath {
         let enforced = initial.generation;
         let (publisher, readers) = rcu::channel(Box::new(initial), count);
         let wires = wire(eal, config)?;
+        let nodes: Vec<Option<u32>> = config.cores.iter().map(|cpu| node_of(*cpu)).collect();
+        let pools = Pools::new(pool, &nodes, |node| at_node(pool, node));
         let stop = Arc::new(AtomicBool::new(false));
         let ticks = TickSource::new();
         let attention = AttentionSwitch::new();
@@ -146,7 +151,7 @@ impl Datapath {
             published: VecDeque::new(),
             enforced,
             stop: stop.clone(),
-            ports: Ports::new(eal.clone(), pool.clone(), config.clone()),
+            ports: Ports::new(eal.clone(), pools.clone(), config.clone()),
             attention: attention.clone(),
             sightings,
             ticks,
@@ -160,9 +165,11 @@ impl Datapath {
                 counters: Arc::new(Counters::new(config.interface_slots)),
                 statistics: Arc::default(),
                 capacity: table.capacity,
+                without_memory: nodes[index].filter(|_| pools.is_far(nodes[index])),
             };
             let (commands, received) = unbounded();
-            let (eal, pool, report, stop) = (eal.clone(), pool.clone(), report.clone(), stop.clone());
+            let (eal, pool, report, stop) =
+                (eal.clone(), pools.at(nodes[index]).clone(), report.clone(), stop.clone());
             let (counters, statistics, idle) = (view.counters.clone(), view.statistics.clone(), config.idle);
             let worker = WorkerIndex(index as u8);
             let observer = Observer::new(worker, statistics.clone(), attention.clone(), feed.clone());

@@ -5,6 +5,7 @@ use engine::verdict::DropReason;
 
 use crate::PlugError;
 use crate::offload::{complete_unmarked, note};
+use crate::spread::Inspector;
 
 /// An open device, on its way to become a port.
 #[derive(Clone, Debug)]
@@ -74,26 +75,35 @@ impl Device {
         }
     }
 
-    /// Starts it, being what it says. `large` makes the pool for segments of super-frames, where it needs one.
+    /// Starts it, being what it says, with a pool for each receive queue. `large` makes
+    /// the pool for segments of super-frames, where it needs one.
     pub(crate) fn start(
         &self,
         info: &PortInfo,
         config: &PortConfig,
-        pool: &Mempool,
+        pools: &[Mempool],
         large: impl FnOnce() -> Result<Mempool, dpdk::Error>,
     ) -> Result<Queues, PlugError> {
         Ok(match self {
             Device::Dpdk(port) => {
                 let of = if info.hides_partial_checksums { RxQueue::Unmarked } else { RxQueue::Dpdk };
-                let (receive, send) = port.start(config, pool)?;
+                let (receive, send) = port.start_near(config, pools)?;
                 (receive.into_iter().map(of).collect(), send.into_iter().map(TxQueue::Dpdk).collect())
             }
             Device::Packet(port) => {
-                let (receive, send) = port.start(config, pool, &large()?)?;
+                let (receive, send) = port.start(config, pools, &large()?)?;
                 let receive = receive.into_iter().map(RxQueue::Packet).collect();
                 (receive, send.into_iter().map(TxQueue::Packet).collect())
             }
         })
+    }
+
+    /// Has it spread packets over its queues: that of each bucket under this key.
+    pub(crate) fn spread(&self, key: [u8; 2], queues: &[u16]) -> Result<(), String> {
+        match self {
+            Device::Dpdk(port) => port.spread(key, queues).map_err(|error| error.to_string()),
+            Device::Packet(_) => Err("the kernel spreads packets by a hash of its own".to_string()),
+        }
     }
 }
 
@@ -102,10 +112,20 @@ pub(crate) enum RxQueue {
     Dpdk(dpdk::RxQueue),
     /// One whose packets do not say what was left to others.
     Unmarked(dpdk::RxQueue),
+    /// One of a port that spreads packets by itself.
+    Spread(dpdk::RxQueue, Box<Inspector>),
     Packet(packet_socket::RxQueue),
 }
 
 impl RxQueue {
+    /// The same, held to what its port was told to deliver by it.
+    pub fn inspected(self, inspector: Inspector) -> RxQueue {
+        match self {
+            RxQueue::Dpdk(queue) => RxQueue::Spread(queue, Box::new(inspector)),
+            other => other,
+        }
+    }
+
     /// Fills an empty burst. Returns how many packets came.
     #[inline]
     pub fn receive(&mut self, burst: &mut Burst) -> usize {
@@ -114,6 +134,13 @@ impl RxQueue {
             RxQueue::Unmarked(queue) => {
                 let count = queue.receive(burst);
                 burst.iter_mut().for_each(complete_unmarked);
+                count
+            }
+            RxQueue::Spread(queue, inspector) => {
+                let count = queue.receive(burst);
+                if count > 0 {
+                    inspector.show(burst);
+                }
                 count
             }
             RxQueue::Packet(queue) => queue.receive(burst, note),

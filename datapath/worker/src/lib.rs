@@ -15,9 +15,11 @@ mod egress;
 mod exits;
 mod judging;
 mod mailbox;
+mod numa;
 mod observer;
 mod offload;
 mod ports;
+mod spread;
 mod statistics;
 mod wiring;
 mod worker;
@@ -27,4 +29,13 @@ pub use datapath::{Datapath, NotEnforced, StartError, WorkerView};
 pub use device::Device;
 pub use observer::{Attention, AttentionSwitch, MAX_TAPS, Sighting, Sightings, TapRequest, Traced, Wanted};
 pub use ports::{MAX_PORTS, PlugError, PortView};
+pub use spread::{Deliveries, Spreading};
 pub use statistics::{BURST_SIZES, WorkerStage, WorkerStatistics};
+
+/// The EAL that the tests beside the code share: it starts once.
+#[cfg(test)]
+fn test_eal() -> dpdk::Eal {
+    static EAL: std::sync::OnceLock<dpdk::Eal> = std::sync::OnceLock::new();
+    let arguments = ["-l", "0", "--no-huge", "--no-shconf", "--no-pci", "-m", "64", "--log-level", "error"];
+    EAL.get_or_init(|| dpdk::Eal::init("worker", &arguments.map(String::from)).unwrap()).clone()
+}

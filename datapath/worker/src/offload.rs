@@ -161,7 +161,7 @@ fn cut(
 
 #[cfg(test)]
 mod tests {
-    use dpdk::{Eal, MempoolConfig};
+    use dpdk::MempoolConfig;
     use engine::packet::TcpFlags;
     use engine::packet::build::{Packet, mac};
     use packet_socket::VnetHeader;
@@ -206,11 +206,9 @@ mod tests {
         VnetHeader { segments: Some((kind, size)), ..checksum(34, 16) }
     }
 
-    /// The only test of this program that starts EAL, which happens once.
     #[test]
     fn what_is_left_to_others_is_done_or_handed_on_or_refused() {
-        let arguments = ["--no-huge", "--no-shconf", "--no-pci", "-m", "64", "--log-level", "error"];
-        let eal = Eal::init("offload", &arguments.map(String::from)).unwrap();
+        let eal = crate::test_eal();
         let config = MempoolConfig { mbufs: 255, cache: 32, data_room: 600, socket: None };
         let bench = Bench { pool: Mempool::new(&eal, "offload", &config).unwrap() };
         checksums(&bench);

@@ -11,7 +11,9 @@ use crate::DatapathConfig;
 use crate::datapath::{ANSWER_TIMEOUT, Datapath, Running};
 use crate::device::Device;
 use crate::mailbox::{Command, Part};
-use crate::wiring::deal;
+use crate::numa::Pools;
+use crate::spread::Spreading;
+use crate::wiring::{Dealt, deal};
 
 /// The most ports at a time: as many as this build of DPDK has room for
 /// (`RTE_MAX_ETHPORTS`).
@@ -46,27 +48,36 @@ pub struct PortView {
     pub statistics: Option<PortStatistics>,
     /// The driver's own counters.
     pub xstats: Vec<Xstat>,
+    /// How its packets come to the owners of their flows.
+    pub spreading: Spreading,
 }
 
 /// What a worker gives back of a port.
 type Returned = (PortIndex, Option<Part>);
 
+/// A port in service.
+struct Plugged {
+    index: PortIndex,
+    device: Device,
+    spreading: Spreading,
+}
+
 /// The ports in service.
 pub(crate) struct Ports {
     eal: Eal,
-    /// What each is set up with.
-    pool: Mempool,
+    /// What they are set up with.
+    pools: Pools,
     /// For segments of super-frames, from the first port on that wants it.
     large: Option<Mempool>,
     config: DatapathConfig,
-    plugged: BTreeMap<usize, (PortIndex, Device)>,
+    plugged: BTreeMap<usize, Plugged>,
     /// Where workers give parts back; a late one is taken when it comes.
     back: (Sender<Returned>, Receiver<Returned>),
 }
 
 impl Ports {
-    pub fn new(eal: Eal, pool: Mempool, config: DatapathConfig) -> Ports {
-        Ports { eal, pool, large: None, config, plugged: BTreeMap::new(), back: unbounded() }
+    pub fn new(eal: Eal, pools: Pools, config: DatapathConfig) -> Ports {
+        Ports { eal, pools, large: None, config, plugged: BTreeMap::new(), back: unbounded() }
     }
 
     /// Closes the ports whose last part was given back late.
@@ -74,19 +85,18 @@ impl Ports {
         self.back.1.try_iter().for_each(drop);
     }
 
-    fn get(&self, index: PortIndex) -> Option<&Device> {
-        let (plugged, device) = self.plugged.get(&index.slot())?;
-        (*plugged == index).then_some(device)
+    fn get(&self, index: PortIndex) -> Option<&Plugged> {
+        self.plugged.get(&index.slot()).filter(|plugged| plugged.index == index)
     }
 
     /// Starts a device and deals its queues out.
-    fn deal(&mut self, index: PortIndex, device: &Device) -> Result<Vec<Part>, PlugError> {
-        let Ports { eal, pool, large, config, .. } = self;
+    fn deal(&mut self, index: PortIndex, device: &Device) -> Result<Dealt, PlugError> {
+        let Ports { eal, pools, large, config, .. } = self;
         let large = || match large {
             Some(pool) => Ok(pool.clone()),
             None => Ok(large.insert(Mempool::new(eal, "super-frames", &packet_socket::LARGE)?).clone()),
         };
-        deal(pool, large, index, device, config)
+        deal(pools, large, index, device, config)
     }
 }
 
@@ -103,8 +113,8 @@ impl Datapath {
             return Err(PlugError::NoSlot(slot));
         }
         let device = device.into();
-        let parts = self.ports.deal(index, &device)?;
-        self.ports.plugged.insert(slot, (index, device));
+        let (parts, spreading) = self.ports.deal(index, &device)?;
+        self.ports.plugged.insert(slot, Plugged { index, device, spreading });
         let ask = |(worker, part): (&Running, Part)| {
             let (done, answer) = bounded(1);
             // A worker that has ended polls nothing.
@@ -122,7 +132,7 @@ impl Datapath {
     /// is no such port.
     pub fn unplug(&mut self, index: PortIndex) -> Option<usize> {
         self.ports.get(index)?;
-        let (_, port) = self.ports.plugged.remove(&index.slot())?;
+        let port = self.ports.plugged.remove(&index.slot())?;
         let (sender, receiver) = &self.ports.back;
         let is_asked =
             |worker: &&Running| worker.commands.send(Command::Unplug(index, sender.clone())).is_ok();
@@ -139,18 +149,24 @@ impl Datapath {
 
     /// A port as it is now; `None` if it is not in service.
     pub fn port(&self, index: PortIndex) -> Option<PortView> {
-        let port = self.ports.get(index)?;
+        let Plugged { device: port, spreading, .. } = self.ports.get(index)?;
         Some(PortView {
             device: port.name().to_string(),
             info: port.info().ok(),
             link: port.link(),
             statistics: port.statistics(),
             xstats: port.xstats(),
+            spreading: spreading.clone(),
         })
     }
 
     /// Whether the device of a port in service is gone, as its driver says.
     pub fn is_gone(&self, index: PortIndex) -> bool {
-        self.ports.get(index).is_some_and(Device::is_gone)
+        self.ports.get(index).is_some_and(|plugged| plugged.device.is_gone())
+    }
+
+    /// How the packets of a port in service come to the owners of their flows.
+    pub fn spreading(&self, index: PortIndex) -> Option<&Spreading> {
+        self.ports.get(index).map(|plugged| &plugged.spreading)
     }
 }

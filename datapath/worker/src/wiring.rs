@@ -1,9 +1,14 @@
-use dpdk::{Consumer, Eal, Error, Mempool, PortConfig, Producer, ring};
-use engine::ids::PortIndex;
+use std::sync::Arc;
+
+use dpdk::{Consumer, Eal, Error, Mempool, PortConfig, Producer, ring_near};
+use engine::flow::FlowHasher;
+use engine::ids::{PortIndex, WorkerIndex};
 
 use crate::device::{Device, RxQueue};
 use crate::exits::Way;
 use crate::mailbox::Part;
+use crate::numa::{Pools, node_of};
+use crate::spread::{Deliveries, Inspector, Spreading, table};
 use crate::{DatapathConfig, MAX_PORTS, PlugError};
 
 /// What one worker polls and sends by, beside its exits.
@@ -26,16 +31,20 @@ pub(crate) struct Peer {
     pub relay_in: Consumer,
 }
 
+/// A port's parts, one for each worker, and how packets find them.
+pub(crate) type Dealt = (Vec<Part>, Spreading);
+
 /// Starts a port and deals its queues out to the workers: receive queue q of the
 /// port in slot s to worker (s + q) modulo N; a transmit queue to each worker, or,
-/// of a port with fewer, to the first ones from s on.
+/// of a port with fewer, to the first ones from s on. A port that can is told to
+/// deliver to the owners of flows.
 pub(crate) fn deal(
-    pool: &Mempool,
+    pools: &Pools,
     large: impl FnOnce() -> Result<Mempool, Error>,
     index: PortIndex,
     device: &Device,
     config: &DatapathConfig,
-) -> Result<Vec<Part>, PlugError> {
+) -> Result<Dealt, PlugError> {
     let info = device.info()?;
     let (workers, all) = (config.cores.len(), config.cores.len() as u16);
     // No more than one for each worker, where the choice is ours.
@@ -47,21 +56,50 @@ pub(crate) fn deal(
         tx_descriptors: config.tx_descriptors,
         mtu: None,
     };
-    let (receive, transmit) = device.start(&info, &port_config, pool, large)?;
-    let (slot, senders) = (index.slot(), transmit.len());
-    let part = |worker: usize| Part {
-        port: index,
-        receive: vec![],
-        way: Way::Relay((slot + worker % senders) % workers),
-    };
+    let slot = index.slot();
+    let worker_of = |queue: usize| (slot + queue) % workers;
+    let near = |queue: u16| pools.at(node_of(config.cores[worker_of(queue.into())])).clone();
+    let pools: Vec<Mempool> = (0..port_config.rx_queues).map(near).collect();
+    let (mut receive, transmit) = device.start(&info, &port_config, &pools, large)?;
+    let spreading = spread(device, &mut receive, config, worker_of);
+    let senders = transmit.len();
+    let part =
+        |worker: usize| Part { port: index, receive: vec![], way: Way::Relay(worker_of(worker % senders)) };
     let mut parts: Vec<Part> = (0..workers).map(part).collect();
     for (queue, rx) in receive.into_iter().enumerate() {
-        parts[(slot + queue) % workers].receive.push(rx);
+        parts[worker_of(queue)].receive.push(rx);
     }
     for (queue, tx) in transmit.into_iter().enumerate() {
-        parts[(slot + queue) % workers].way = Way::Queue(tx);
+        parts[worker_of(queue)].way = Way::Queue(tx);
     }
-    Ok(parts)
+    Ok((parts, spreading))
+}
+
+/// Has a port deliver to the owners of flows, if it can.
+fn spread(
+    device: &Device,
+    receive: &mut Vec<RxQueue>,
+    config: &DatapathConfig,
+    worker_of: impl Fn(usize) -> usize,
+) -> Spreading {
+    let (workers, queues) = (config.cores.len() as u8, receive.len());
+    if workers == 1 || queues == 1 {
+        return Spreading::None;
+    }
+    let hasher = FlowHasher::new(config.seed);
+    let polled_by = |worker: WorkerIndex| {
+        (0..queues).find(|queue| worker_of(*queue) == worker.0.into()).map(|queue| queue as u16)
+    };
+    if let Err(reason) = device.spread(hasher.spread().key(), &table(workers, queues as u16, polled_by)) {
+        return Spreading::Workers(reason);
+    }
+    let deliveries: Arc<Deliveries> = Arc::default();
+    for (at, queue) in std::mem::take(receive).into_iter().enumerate() {
+        let worker = WorkerIndex(worker_of(at) as u8);
+        let inspector = Inspector::new(hasher.clone(), worker, workers, deliveries.clone());
+        receive.push(queue.inspected(inspector));
+    }
+    Spreading::Port(deliveries)
 }
 
 /// Joins all workers by rings.
@@ -73,7 +111,8 @@ pub(crate) fn wire(eal: &Eal, config: &DatapathConfig) -> Result<Vec<Wires>, Err
     for one in 0..workers {
         for other in one + 1..workers {
             let make = |what: &str, from: usize, to: usize| {
-                ring(eal, &format!("{what}-{from}-{to}"), config.ring_size)
+                let reader = node_of(config.cores[to]);
+                ring_near(eal, &format!("{what}-{from}-{to}"), config.ring_size, reader)
             };
             let (steer_there, steer_here) = (make("steer", one, other)?, make("steer", other, one)?);
             let (relay_there, relay_here) = (make("relay", one, other)?, make("relay", other, one)?);

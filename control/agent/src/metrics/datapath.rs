@@ -2,7 +2,7 @@
 
 use engine::pipeline::{InterfaceCounters, PassClass};
 use engine::verdict::DropReason;
-use worker::{BURST_SIZES, WorkerStage};
+use worker::{BURST_SIZES, Spreading, WorkerStage};
 
 use super::Page;
 use crate::switch::Switch;
@@ -231,7 +231,7 @@ pub fn interfaces(page: &Page, switch: &Switch) -> prometheus::Result<()> {
 
 pub fn ports(page: &Page, switch: &Switch) -> prometheus::Result<()> {
     let (mut packets, mut errors, mut up) = (Vec::new(), Vec::new(), Vec::new());
-    let mut failures = Vec::new();
+    let (mut failures, mut spread) = (Vec::new(), Vec::new());
     for (name, known) in switch.ports.iter() {
         let label = |what: &str| [name.to_string(), what.to_string()];
         failures.push(([name.to_string()], known.failures));
@@ -248,6 +248,11 @@ pub fn ports(page: &Page, switch: &Switch) -> prometheus::Result<()> {
                 ("rx_no_mbuf", s.rx_no_mbuf),
             ];
             errors.extend(kinds.map(|(kind, n)| (label(kind), n)));
+        }
+        if let Spreading::Port(deliveries) = &port.spreading {
+            let elsewhere = deliveries.elsewhere();
+            let at_owner = deliveries.checked().saturating_sub(elsewhere);
+            spread.extend([(label("owner"), at_owner), (label("elsewhere"), elsewhere)]);
         }
         if let Some(link) = port.link {
             up.push(([name.to_string()], u64::from(link.up)));
@@ -270,6 +275,12 @@ pub fn ports(page: &Page, switch: &Switch) -> prometheus::Result<()> {
         "How often the port could not be opened at the start, or went out of service.",
         ["port"],
         failures,
+    )?;
+    page.counters(
+        "sgswitch_port_spread_packets_total",
+        "Samples of packets from a port that was told to deliver to the owners of flows, by where they came.",
+        ["port", "at"],
+        spread,
     )?;
     page.gauges("sgswitch_port_up", "Whether the port is in service and has a link.", ["port"], up)
 }

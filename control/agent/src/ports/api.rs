@@ -9,6 +9,7 @@ use axum::routing::{delete, get};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use worker::Spreading;
 
 use super::{Known, PortError, State, no_more};
 use crate::api::{Api, MAX_QUESTION, in_time, read};
@@ -140,6 +141,21 @@ fn port(
         "RxErrors": statistics.rx_errors,
         "TxErrors": statistics.tx_errors,
         "RxNoMbuf": statistics.rx_no_mbuf,
+        "Spreading": view.as_ref().map(|view| spreading(&view.spreading)),
         "Extended": extended.collect::<Map<_, _>>(),
     })
+}
+
+/// How a port's packets come to the workers that own their flows.
+fn spreading(spreading: &Spreading) -> Value {
+    match spreading {
+        Spreading::None => json!({ "By": "nobody" }),
+        Spreading::Workers(reason) => json!({ "By": "workers", "Reason": reason }),
+        Spreading::Port(deliveries) => json!({
+            "By": "port",
+            "AsTold": deliveries.are_right(),
+            "Checked": deliveries.checked(),
+            "Elsewhere": deliveries.elsewhere(),
+        }),
+    }
 }

@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use worker::Spreading;
+
 use super::State;
 use crate::switch::{Handle, Switch};
 
@@ -30,7 +32,10 @@ impl Switch {
                     let reason = match (*interface != now, self.datapath.is_gone(known.index)) {
                         (true, _) => "its interface is gone",
                         (_, true) => "its device is gone",
-                        _ => continue,
+                        _ => {
+                            self.watch_spreading(&name);
+                            continue;
+                        }
                     };
                     tracing::error!("the port '{name}' is out of service: {reason}");
                     self.datapath.unplug(known.index);
@@ -50,6 +55,26 @@ impl Switch {
                     }
                 }
             }
+        }
+    }
+
+    /// Says once how a port spreads packets over the workers, when it has shown.
+    fn watch_spreading(&mut self, name: &str) {
+        let Some(known) = self.ports.known.get_mut(name) else { return };
+        let Some(Spreading::Port(deliveries)) = self.datapath.spreading(known.index) else { return };
+        let are_right = deliveries.are_right();
+        if are_right == known.spreads {
+            return;
+        }
+        known.spreads = are_right;
+        let (elsewhere, checked) = (deliveries.elsewhere(), deliveries.checked());
+        match are_right {
+            Some(true) => tracing::info!("the port '{name}' delivers packets to the owners of their flows"),
+            Some(false) => tracing::warn!(
+                "the port '{name}' does not spread packets as it was told: {elsewhere} of {checked} came to another \
+                 worker than their flow's owner; workers hand them over, which costs speed"
+            ),
+            None => (),
         }
     }
 }

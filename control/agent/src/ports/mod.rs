@@ -97,6 +97,8 @@ pub struct Known {
     pub state: State,
     /// How often it went out of service, or could not be opened at first.
     pub failures: u64,
+    /// Whether it spreads packets over the workers as it was told, as far as that was said.
+    pub spreads: Option<bool>,
 }
 
 /// All of them, by name.
@@ -170,7 +172,7 @@ impl Ports {
     fn insert(&mut self, name: String, device: Device, origin: Origin) -> bool {
         let Some(index) = self.free.pop_front() else { return false };
         let state = State::failed("not opened yet");
-        self.known.insert(name, Known { index, device, origin, state, failures: 0 });
+        self.known.insert(name, Known { index, device, origin, state, failures: 0, spreads: None });
         true
     }
 
