@@ -7,14 +7,14 @@
  * net_null takes mbufs from the program's own pool; a receive callback writes a
  * frame made beforehand into each, a transmit callback counts. So one core does
  * all, without a second process, a system call or a NIC, and every program is
- * given the same packets in the same order.
+ * given the same packets in the same order. Frames are made by frames.h.
  *
- * Kinds: requests (one datagram per flow, client to server, over and over),
- * replies (the same flows back, half a round behind), new (as requests, one
- * round), strays (as requests, from sources that no rule names), none.
- *
- * Of rule r the clients are 10.(1 + r / 256).(r % 256).0/24 and the server's UDP
- * port is 1000 + r * 37 % 50000. Nothing is sent before `gate` is set to 1.
+ * A port sends while its bit of `gate` is set. TRAFFIC_QUEUES says which receive
+ * queue a frame comes by: `one`, the first of each port (unless said otherwise);
+ * `any`, all of them in turn; `rss`, the one that a card would choose by the key
+ * and table that the program has told the port. The first two know nothing of
+ * flows. Queues are dealt to when `deal` is set to 1, once the program is ready. With
+ * TRAFFIC_WINDOW, packets come no faster than they leave.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -30,111 +30,101 @@
 #include <rte_mbuf.h>
 #include <rte_prefetch.h>
 
-#define PORTS 2
-#define SLOT 64
-#define FRAME 60
+#include "frames.h"
+
+#define PORTS 3
+#define QUEUES 4
 /* Frames ahead of which memory is asked for. */
 #define AHEAD 16
+/* Marks along the first round of port 0. */
+#define MARKS 256
+/* Seconds after which a packet is given up for lost. */
+#define PATIENCE 2
+/* Packets that may be under way where a frame comes by any queue: what a program
+ * hands from thread to thread must find room. They are counted at every so many polls. */
+#define WINDOW 1024
+#define POLLS 8
 
-/* What the reader sees, as 64-bit words; one writer for each port. */
+/* What the reader sees, as 64-bit words; one writer for each queue. */
 struct counts {
-	volatile uint64_t sent, received, rounds, first_tsc, last_tsc, pad[3];
+	volatile uint64_t sent, rounds, received, stray, first_tsc, last_tsc, pad[2];
 };
 struct shared {
-	volatile uint64_t ready, gate, tsc_hz, pad[5];
-	struct counts port[PORTS];
+	volatile uint64_t ready, gate, tsc_hz, deal, dealt, pad[3];
+	struct counts queue[PORTS][QUEUES];
+	volatile uint64_t mark[MARKS];
+};
+
+/* One receive queue's part of the frames. */
+struct queue {
+	uint64_t begin, end, at;
+	uint64_t polls, refused_tsc, given_up;
+	struct counts *counts;
+	struct source *source;
 };
 
 struct source {
-	char name[16];
-	char kind[16];
-	uint64_t flows, rules, at, most_rounds;
-	uint8_t *frames;
-	struct counts *counts;
+	char name[24];
+	struct frames frames;
+	uint64_t mark_every;
+	struct queue queue[QUEUES];
+	int port;
 };
 
 static struct source sources[PORTS];
 static struct shared *shared;
+static int ports, has_window;
+static char dealing[8] = "one";
 
-static uint64_t random_number(uint64_t *state)
+/* Of conversations: whose turn it is, and how many packets of it came out. */
+static struct {
+	uint64_t step, given, passed, last_tsc;
+} talk;
+
+static void send_frame(struct rte_mbuf *mbuf, const struct frames *frames, const uint8_t *slot)
 {
-	uint64_t x = (*state += 0x9e3779b97f4a7c15);
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-	return x ^ (x >> 31);
-}
-
-static uint16_t checksum(const uint8_t *bytes, unsigned int length)
-{
-	uint32_t sum = 0;
-	for (unsigned int i = 0; i < length; i += 2)
-		sum += bytes[i] << 8 | bytes[i + 1];
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~(sum + (sum >> 16));
-}
-
-static void put16(uint8_t *at, uint16_t value) { at[0] = value >> 8; at[1] = value; }
-static void put32(uint8_t *at, uint32_t value) { put16(at, value >> 16); put16(at + 2, value); }
-
-static void make_frame(uint8_t *frame, const struct source *source, uint64_t flow)
-{
-	static const uint8_t client_mac[6] = { 2, 0, 0, 0, 0, 0x0a }, server_mac[6] = { 2, 0, 0, 0, 0, 0x0b };
-	int back = !strcmp(source->kind, "replies");
-	uint64_t rule = flow % source->rules, rest = flow / source->rules;
-	uint32_t client = 10u << 24 | (1 + (uint32_t)(rule >> 8)) << 16 | (rule & 255) << 8 | (rest & 255);
-	uint16_t client_port = 1024 + (rest >> 8) % 60000, server_port = 1000 + rule * 37 % 50000;
-	uint32_t server = 192u << 24 | 168u << 16 | 11;
-	if (!strcmp(source->kind, "strays"))
-		client |= 128u << 16;
-	memset(frame, 0, SLOT);
-	memcpy(frame, back ? client_mac : server_mac, 6);
-	memcpy(frame + 6, back ? server_mac : client_mac, 6);
-	put16(frame + 12, 0x0800);
-	frame[14] = 0x45;
-	put16(frame + 16, FRAME - 14);
-	frame[20] = 0x40;
-	frame[22] = 64;
-	frame[23] = 17;
-	put32(frame + 26, back ? server : client);
-	put32(frame + 30, back ? client : server);
-	put16(frame + 24, checksum(frame + 14, 20));
-	put16(frame + 34, back ? server_port : client_port);
-	put16(frame + 36, back ? client_port : server_port);
-	put16(frame + 38, FRAME - 34);
-	/* A UDP checksum of 0 is none (RFC 768). Behind the frame stands what a NIC
-	 * would have hashed it to. */
-	uint64_t state = flow * 2 + back;
-	uint32_t hash = random_number(&state);
-	memcpy(frame + FRAME, &hash, sizeof hash);
-}
-
-static int make_frames(struct source *source)
-{
-	uint64_t state = 1, *order = malloc(source->flows * sizeof *order);
-	source->frames = aligned_alloc(SLOT, source->flows * SLOT);
-	if (!order || !source->frames)
-		return -1;
-	for (uint64_t i = 0; i < source->flows; i++)
-		order[i] = i;
-	for (uint64_t i = source->flows - 1; i > 0; i--) {
-		uint64_t j = random_number(&state) % (i + 1), flow = order[i];
-		order[i] = order[j];
-		order[j] = flow;
+	rte_prefetch0(slot + AHEAD * frames->slot);
+	if (frames->slot == 64) {
+		memcpy(rte_pktmbuf_mtod(mbuf, void *), slot, 64);
+	} else {
+		rte_prefetch0(slot + AHEAD * frames->slot + 64);
+		memcpy(rte_pktmbuf_mtod(mbuf, void *), slot, 128);
 	}
-	/* A reply comes when its request is no longer fresh in a cache. */
-	uint64_t shift = strcmp(source->kind, "replies") ? 0 : source->flows / 2;
-	for (uint64_t i = 0; i < source->flows; i++)
-		make_frame(source->frames + i * SLOT, source, order[(i + shift) % source->flows]);
-	free(order);
+	mbuf->data_len = mbuf->pkt_len = frames->length ? frames->length : frame_length(slot);
+	mbuf->ol_flags = RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD | RTE_MBUF_F_RX_RSS_HASH;
+	memcpy(&mbuf->hash.rss, slot + frames->slot - 4, sizeof mbuf->hash.rss);
+	mbuf->packet_type = 0;
+}
+
+/* Whether so few packets are under way that another burst may come. */
+static int has_room(struct queue *queue)
+{
+	uint64_t way = 0;
+	if (!has_window || (!queue->refused_tsc && ++queue->polls % POLLS))
+		return 1;
+	for (int i = 0; i < ports; i++)
+		for (int number = 0; number < QUEUES; number++)
+			way += shared->queue[i][number].sent - shared->queue[i][number].received;
+	if ((int64_t)(way - queue->given_up) < WINDOW) {
+		queue->refused_tsc = 0;
+		return 1;
+	}
+	if (!queue->refused_tsc)
+		queue->refused_tsc = rte_rdtsc();
+	if (rte_rdtsc() - queue->refused_tsc > PATIENCE * shared->tsc_hz)
+		queue->given_up = way;
 	return 0;
 }
 
-static uint16_t receive(uint16_t port, uint16_t queue, struct rte_mbuf *mbufs[], uint16_t count, uint16_t most, void *arg)
+static uint16_t receive(uint16_t port, uint16_t number, struct rte_mbuf *mbufs[], uint16_t count, uint16_t most, void *arg)
 {
-	struct source *source = arg;
-	struct counts *counts = source->counts;
-	(void)port; (void)queue; (void)most;
-	if (!shared->gate || !source->frames || (source->most_rounds && counts->rounds == source->most_rounds)) {
+	struct queue *queue = arg;
+	struct source *source = queue->source;
+	struct counts *counts = queue->counts;
+	const struct frames *frames = &source->frames;
+	(void)port; (void)number; (void)most;
+	if (!(shared->gate >> source->port & 1) || queue->begin == queue->end ||
+	    (frames->is_once && counts->rounds) || !has_room(queue)) {
 		rte_pktmbuf_free_bulk(mbufs, count);
 		return 0;
 	}
@@ -142,64 +132,190 @@ static uint16_t receive(uint16_t port, uint16_t queue, struct rte_mbuf *mbufs[],
 		counts->first_tsc = rte_rdtsc();
 	uint16_t given = 0;
 	while (given < count) {
-		struct rte_mbuf *mbuf = mbufs[given++];
-		const uint8_t *frame = source->frames + source->at * SLOT;
-		rte_prefetch0(frame + AHEAD * SLOT);
-		memcpy(rte_pktmbuf_mtod(mbuf, void *), frame, SLOT);
-		mbuf->data_len = mbuf->pkt_len = FRAME;
-		mbuf->ol_flags = RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD | RTE_MBUF_F_RX_RSS_HASH;
-		memcpy(&mbuf->hash.rss, frame + FRAME, sizeof mbuf->hash.rss);
-		mbuf->packet_type = 0;
-		if (++source->at == source->flows) {
-			source->at = 0;
+		send_frame(mbufs[given++], frames, frames->bytes + queue->at * frames->slot);
+		if (++queue->at == queue->end) {
+			queue->at = queue->begin + (frames->loop_from < queue->end ? frames->loop_from : 0);
 			counts->rounds++;
 			counts->last_tsc = rte_rdtsc();
-			if (counts->rounds == source->most_rounds) {
+			if (frames->is_once) {
 				rte_pktmbuf_free_bulk(mbufs + given, count - given);
 				break;
 			}
 		}
 	}
-	counts->sent += given;
+	uint64_t before = counts->sent;
+	counts->sent = before + given;
+	if (source->mark_every && before / source->mark_every != counts->sent / source->mark_every &&
+	    counts->sent / source->mark_every < MARKS)
+		shared->mark[counts->sent / source->mark_every] = rte_rdtsc();
 	return given;
 }
 
-static uint16_t transmit(uint16_t port, uint16_t queue, struct rte_mbuf *mbufs[], uint16_t count, void *arg)
+/* Both ends of conversations take turns: a step of all connections of a batch goes
+ * out when all packets of the step before came in. One thread polls both. */
+static uint16_t converse(uint16_t port, uint16_t number, struct rte_mbuf *mbufs[], uint16_t count, uint16_t most, void *arg)
 {
-	(void)port; (void)queue; (void)mbufs;
-	((struct source *)arg)->counts->received += count;
+	struct queue *queue = arg;
+	struct source *source = queue->source;
+	const struct frames *frames = &source->frames;
+	struct counts *counts = queue->counts;
+	uint16_t given = 0;
+	(void)port; (void)number; (void)most;
+	if (talk.given == BATCH &&
+	    (talk.passed >= BATCH || rte_rdtsc() - talk.last_tsc > PATIENCE * shared->tsc_hz)) {
+		talk.step++;
+		talk.given = talk.passed = 0;
+	}
+	if (shared->gate >> source->port & 1 && !counts->rounds && (talk.step & 1) == (uint64_t)source->port) {
+		if (!counts->first_tsc)
+			counts->first_tsc = rte_rdtsc();
+		while (given < count && talk.given < BATCH) {
+			send_frame(mbufs[given++], frames, frames->bytes + queue->at++ * frames->slot);
+			talk.given++;
+			if (queue->at == queue->end) {
+				counts->rounds++;
+				break;
+			}
+		}
+		counts->sent += given;
+		counts->last_tsc = talk.last_tsc = rte_rdtsc();
+	}
+	rte_pktmbuf_free_bulk(mbufs + given, count - given);
+	return given;
+}
+
+static uint16_t transmit(uint16_t port, uint16_t number, struct rte_mbuf *mbufs[], uint16_t count, void *arg)
+{
+	(void)port; (void)number; (void)mbufs;
+	((struct counts *)arg)->received += count;
 	return count;
 }
 
-/* Ports come when the program sets them up, and queues when it does so again. */
+static uint16_t transmit_talk(uint16_t port, uint16_t number, struct rte_mbuf *mbufs[], uint16_t count, void *arg)
+{
+	talk.passed += count;
+	return transmit(port, number, mbufs, count, arg);
+}
+
+/* Where there is an attacker: what is his is counted apart. */
+static uint16_t transmit_apart(uint16_t port, uint16_t number, struct rte_mbuf *mbufs[], uint16_t count, void *arg)
+{
+	struct counts *counts = arg;
+	uint64_t strays = 0;
+	(void)port; (void)number;
+	for (uint16_t i = 0; i < count; i++)
+		strays += *rte_pktmbuf_mtod_offset(mbufs[i], uint8_t *, 11) == ATTACKER;
+	counts->stray += strays;
+	counts->received += count - strays;
+	return count;
+}
+
+/* Toeplitz's hash of addresses and ports, bit by bit, as a card has it. */
+static uint32_t toeplitz(const uint8_t *key, const uint8_t *slot)
+{
+	int is_v6 = slot[12] == 0x86;
+	const uint8_t *input = slot + (is_v6 ? 22 : 26);
+	uint32_t hash = 0, window = key[0] << 24 | key[1] << 16 | key[2] << 8 | key[3];
+	for (unsigned int i = 0; i < (is_v6 ? 36 : 12); i++) {
+		for (int bit = 7; bit >= 0; bit--) {
+			if (input[i] >> bit & 1)
+				hash ^= window;
+			window = window << 1 | (key[i + 4] >> bit & 1);
+		}
+	}
+	return hash;
+}
+
+/* Puts the frames of each queue together. */
+static int deal_by_hash(struct source *source, uint16_t port)
+{
+	struct rte_eth_dev_info info;
+	uint8_t key[40];
+	struct rte_eth_rss_conf conf = { .rss_key = key, .rss_key_len = sizeof key };
+	struct rte_eth_rss_reta_entry64 table[2] = { { .mask = UINT64_MAX }, { .mask = UINT64_MAX } };
+	struct frames *frames = &source->frames;
+	if (!frames->bytes)
+		return 0;
+	if (rte_eth_dev_info_get(port, &info) || rte_eth_dev_rss_hash_conf_get(port, &conf) ||
+	    rte_eth_dev_rss_reta_query(port, table, 128))
+		return -1;
+	uint8_t *bytes = aligned_alloc(64, frames->count * frames->slot), *to = bytes;
+	if (!bytes)
+		return -1;
+	for (uint16_t number = 0; number < info.nb_rx_queues && number < QUEUES; number++) {
+		source->queue[number].begin = source->queue[number].at = (to - bytes) / frames->slot;
+		for (uint64_t i = 0; i < frames->count; i++) {
+			const uint8_t *slot = frames->bytes + i * frames->slot;
+			uint32_t entry = toeplitz(key, slot) & 127;
+			if (table[entry / 64].reta[entry % 64] == number) {
+				memcpy(to, slot, frames->slot);
+				to += frames->slot;
+			}
+		}
+		source->queue[number].end = (to - bytes) / frames->slot;
+	}
+	free(frames->bytes);
+	frames->bytes = bytes;
+	return 0;
+}
+
+/* Of each queue a run of the frames, which are in random order. */
+static void deal_by_count(struct source *source, uint16_t queues)
+{
+	uint64_t count = source->frames.bytes ? source->frames.count : 0;
+	for (uint16_t number = 0; number < queues; number++) {
+		source->queue[number].begin = source->queue[number].at = count * number / queues;
+		source->queue[number].end = count * (number + 1) / queues;
+	}
+}
+
+/* Ports have a queue when they come, and more when the program sets them up. */
 static void *attach(void *arg)
 {
 	(void)arg;
-	uint16_t attached[PORTS] = { 0 };
+	uint16_t sending[PORTS] = { 0 }, receiving[PORTS] = { 0 }, port[PORTS] = { 0 };
 	for (;;) {
-		for (int i = 0; i < PORTS; i++) {
-			uint16_t port;
+		for (int i = 0; i < ports; i++) {
+			struct source *source = &sources[i];
 			struct rte_eth_dev_info info;
-			if (rte_eth_dev_get_port_by_name(sources[i].name, &port) ||
-			    rte_eth_dev_info_get(port, &info) || !info.nb_rx_queues)
+			if (rte_eth_dev_get_port_by_name(source->name, &port[i]) ||
+			    rte_eth_dev_info_get(port[i], &info) || !info.nb_rx_queues || !info.nb_tx_queues)
 				continue;
-			int is_new = attached[i] == 0;
-			for (; attached[i] < info.nb_tx_queues; attached[i]++)
-				rte_eth_add_tx_callback(port, attached[i], transmit, &sources[i]);
-			if (!is_new || !attached[i])
+			for (; sending[i] < info.nb_tx_queues && sending[i] < QUEUES; sending[i]++)
+				rte_eth_add_tx_callback(port[i], sending[i],
+							ports > 2		? transmit_apart :
+							source->frames.is_talk ? transmit_talk :
+										 transmit,
+							&shared->queue[i][sending[i]]);
+			int is_new = receiving[i] == 0;
+			for (; receiving[i] < info.nb_rx_queues && receiving[i] < QUEUES; receiving[i]++)
+				rte_eth_add_rx_callback(port[i], receiving[i], source->frames.is_talk ? converse : receive,
+							&source->queue[receiving[i]]);
+			if (!is_new)
 				continue;
-			rte_eth_add_rx_callback(port, 0, receive, &sources[i]);
+			deal_by_count(source, 1);
 			shared->tsc_hz = rte_get_tsc_hz();
 			shared->ready++;
 		}
-		usleep(shared->ready < PORTS ? 500 : 20000);
+		if (shared->deal && !shared->dealt) {
+			for (int i = 0; i < ports; i++) {
+				if (!strcmp(dealing, "any"))
+					deal_by_count(&sources[i], receiving[i]);
+				else if (!strcmp(dealing, "rss") && deal_by_hash(&sources[i], port[i])) {
+					fprintf(stderr, "traffic: %s has no key or table of 128 queues\n", sources[i].name);
+					exit(1);
+				}
+			}
+			shared->dealt = 1;
+		}
+		usleep(shared->ready < (uint64_t)ports ? 500 : 20000);
 	}
 	return NULL;
 }
 
 __attribute__((constructor)) static void start(void)
 {
-	const char *path = getenv("TRAFFIC_STATS");
+	const char *path = getenv("TRAFFIC_STATS"), *how = getenv("TRAFFIC_QUEUES");
 	int file = path ? open(path, O_RDWR | O_CREAT | O_TRUNC, 0600) : -1;
 	if (file < 0 || ftruncate(file, sizeof *shared)) {
 		perror("traffic: TRAFFIC_STATS");
@@ -207,22 +323,31 @@ __attribute__((constructor)) static void start(void)
 	}
 	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
 	close(file);
-	for (int i = 0; i < PORTS; i++) {
-		struct source *source = &sources[i];
-		char variable[32];
-		snprintf(source->name, sizeof source->name, "net_null%d", i);
-		snprintf(variable, sizeof variable, "TRAFFIC_net_null%d", i);
+	if (shared == MAP_FAILED)
+		exit(1);
+	if (how)
+		snprintf(dealing, sizeof dealing, "%s", how);
+	has_window = getenv("TRAFFIC_WINDOW") != NULL;
+	for (ports = 0; ports < PORTS; ports++) {
+		struct source *source = &sources[ports];
+		char variable[32], kind[16];
+		uint64_t flows, rules;
+		snprintf(source->name, sizeof source->name, "net_null%d", ports);
+		snprintf(variable, sizeof variable, "TRAFFIC_net_null%d", ports);
 		const char *value = getenv(variable);
-		if (shared == MAP_FAILED || !value ||
-		    sscanf(value, "%15[a-z],%lu,%lu", source->kind, &source->flows, &source->rules) != 3) {
-			fprintf(stderr, "traffic: %s must be KIND,FLOWS,RULES\n", variable);
+		if (!value)
+			break;
+		if (sscanf(value, "%15[a-z0-9-],%lu,%lu", kind, &flows, &rules) != 3 ||
+		    make_frames(&source->frames, kind, flows, rules)) {
+			fprintf(stderr, "traffic: %s must be KIND,FLOWS,RULES, and there must be memory: %s\n", variable, value);
 			exit(1);
 		}
-		source->counts = &shared->port[i];
-		source->most_rounds = !strcmp(source->kind, "new");
-		if (strcmp(source->kind, "none") && make_frames(source)) {
-			fprintf(stderr, "traffic: no memory for %lu flows\n", source->flows);
-			exit(1);
+		source->port = ports;
+		if (ports == 0 && source->frames.is_once)
+			source->mark_every = (source->frames.count + MARKS - 2) / (MARKS - 1);
+		for (int number = 0; number < QUEUES; number++) {
+			source->queue[number].source = source;
+			source->queue[number].counts = &shared->queue[ports][number];
 		}
 	}
 	pthread_t thread;

@@ -161,7 +161,7 @@ fn cut(
 
 #[cfg(test)]
 mod tests {
-    use dpdk::MempoolConfig;
+    use dpdk::{Eal, MempoolConfig};
     use engine::packet::TcpFlags;
     use engine::packet::build::{Packet, mac};
     use packet_socket::VnetHeader;

@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::subjects::{Subject, case_name};
-use super::traffic::{Figure, Kind};
-use super::{Case, Machine};
+use super::subjects::Subject;
+use super::{Case, Figure, Kind, Line, Machine, Strain};
 
 /// All cases of a run.
 pub struct Report {
@@ -14,6 +13,8 @@ pub struct Report {
     pub machine: Machine,
     /// In the order in which they ran.
     pub cases: Vec<Case>,
+    /// What the switch alone was put to.
+    pub strain: Strain,
 }
 
 /// Median, least and greatest.
@@ -51,24 +52,33 @@ impl Case {
     pub fn failures(&self) -> Vec<String> {
         let judged = [Subject::OvsDpdk, Subject::Sgswitch];
         let wrong = judged.into_iter().filter_map(|subject| {
-            // Between two readings a few bursts are neither here nor there.
-            let is_right = |figure: &Figure| match self.traffic.kind {
-                Kind::Strays => figure.passed < 0.001,
-                Kind::Established | Kind::New => figure.passed > 0.99,
-            };
-            let wrong = self.figures[subject as usize].iter().find(|figure| !is_right(figure))?;
-            Some(format!("{} let {:.1} % pass", subject.label(), wrong.passed * 100.0))
+            let wanted = |figure: &Figure| if self.traffic.kind == Kind::Strays { 0 } else { figure.sent };
+            let wrong =
+                self.figures[subject as usize].iter().find(|figure| figure.received != wanted(figure))?;
+            Some(format!("{} let {} of {} packets pass", subject.label(), wrong.received, wrong.sent))
         });
         wrong.chain(self.errors.iter().cloned()).collect()
     }
 }
 
 impl Report {
+    /// All that did not go as it should.
+    pub fn failures(&self) -> Vec<String> {
+        let name = |case: &Case| {
+            format!("{}, {} flows, {} rules", case.traffic.name(), case.traffic.flows, case.traffic.rules)
+        };
+        let cases = self.cases.iter().flat_map(|case| {
+            let name = name(case);
+            case.failures().into_iter().map(move |failure| format!("{name}: {failure}"))
+        });
+        cases.chain(self.strain.failures()).collect()
+    }
+
     /// The same for machines: nanoseconds per packet and ratios.
     pub fn to_json(&self) -> Value {
         let case = |case: &Case| {
             let mut line = json!({
-                "Case": case_name(case.traffic),
+                "Case": case.traffic.name(),
                 "Flows": case.traffic.flows,
                 "Rules": case.traffic.rules,
                 "Failures": case.failures(),
@@ -84,12 +94,35 @@ impl Report {
             line["TimesFasterThanOvsDpdk"] = to_peer.into();
             line
         };
+        let line = |line: &Line| {
+            let figures: Map<String, Value> =
+                line.figures.iter().map(|(name, value, _)| (name.to_string(), json!(value))).collect();
+            json!({ "Name": line.name, "Figures": figures, "Failure": line.failure })
+        };
         json!({
             "TscHz": self.machine.tsc_hz,
             "MemoryNanoseconds": self.machine.memory,
             "ThousandMultiplicationsNanoseconds": self.machine.arithmetic,
             "Cases": self.cases.iter().map(case).collect::<Vec<_>>(),
+            "Strain": self.strain.tables.iter().map(|(title, lines)| {
+                let lines: Vec<Value> = lines.iter().map(line).collect();
+                json!({ "Title": title, "Lines": lines })
+            }).collect::<Vec<_>>(),
         })
+    }
+}
+
+impl Report {
+    /// What the switch alone was put to, and what went wrong.
+    fn rest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (title, lines) in &self.strain.tables {
+            writeln!(f, "\n{title}:\n")?;
+            table(f, lines)?;
+        }
+        for failure in self.failures() {
+            writeln!(f, "\nFAILED: {failure}")?;
+        }
+        Ok(())
     }
 }
 
@@ -97,16 +130,19 @@ impl fmt::Display for Report {
     /// A table in Markdown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Machine { tsc_hz, memory, arithmetic } = self.machine;
+        let tsc = if tsc_hz > 0 { format!("TSC {:.2} GHz, ", tsc_hz as f64 / 1e9) } else { String::new() };
         writeln!(
             f,
-            "One core, 64-byte frames, nanoseconds per packet: median (least to greatest). TSC {:.2} GHz, one line \
-             of 256 MB {memory:.0} ns, 1000 multiplications {arithmetic:.0} ns.\n",
-            tsc_hz as f64 / 1e9
+            "One core, 64-byte frames, nanoseconds per packet: median (least to greatest). {tsc}one line of \
+             256 MB {memory:.0} ns, 1000 multiplications {arithmetic:.0} ns.\n"
         )?;
+        if self.cases.iter().all(|case| case.figures.iter().all(Vec::is_empty) && case.errors.is_empty()) {
+            return self.rest(f);
+        }
         writeln!(f, "| case | flows | rules | testpmd | ovs-dpdk | sgswitch | to testpmd | than ovs-dpdk |")?;
         writeln!(f, "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")?;
         for case in &self.cases {
-            write!(f, "| {} | {} | {} |", case_name(case.traffic), case.traffic.flows, case.traffic.rules)?;
+            write!(f, "| {} | {} | {} |", case.traffic.name(), case.traffic.flows, case.traffic.rules)?;
             for subject in Subject::ALL {
                 match case.spread(subject) {
                     Some(Spread { median, least, greatest }) => {
@@ -123,13 +159,31 @@ impl fmt::Display for Report {
             }
             writeln!(f)?;
         }
-        for case in &self.cases {
-            for failure in case.failures() {
-                writeln!(f, "\n{}, {} flows: {failure}", case_name(case.traffic), case.traffic.flows)?;
+        self.rest(f)
+    }
+}
+
+/// Lines whose figures may differ: of every name there is a column.
+fn table(f: &mut fmt::Formatter<'_>, lines: &[Line]) -> fmt::Result {
+    let mut names: Vec<&str> = vec![];
+    for (name, ..) in lines.iter().flat_map(|line| &line.figures) {
+        if !names.contains(name) {
+            names.push(name);
+        }
+    }
+    writeln!(f, "| | {} |", names.join(" | "))?;
+    writeln!(f, "| --- |{}", " ---: |".repeat(names.len()))?;
+    for line in lines {
+        write!(f, "| {} |", line.name)?;
+        for name in &names {
+            match line.figures.iter().find(|(of, ..)| of == name) {
+                Some((_, value, digits)) => write!(f, " {value:.digits$} |")?,
+                None => write!(f, " - |")?,
             }
         }
-        Ok(())
+        writeln!(f)?;
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -137,9 +191,9 @@ mod tests {
     use super::*;
     use crate::bench::Traffic;
 
-    fn case(kind: Kind, figures: [&[(f64, f64)]; 3]) -> Case {
-        let figures = figures
-            .map(|list| list.iter().map(|&(nanoseconds, passed)| Figure { nanoseconds, passed }).collect());
+    fn case(kind: Kind, figures: [&[(f64, u64)]; 3]) -> Case {
+        let figure = |&(nanoseconds, received)| Figure { nanoseconds, sent: 1000, received };
+        let figures = figures.map(|list| list.iter().map(figure).collect());
         Case { traffic: Traffic { kind, flows: 1, rules: 1 }, figures, errors: vec![] }
     }
 
@@ -147,7 +201,7 @@ mod tests {
     fn ratios_are_those_of_medians() {
         let case = case(
             Kind::Established,
-            [&[(10.0, 1.0), (30.0, 1.0), (12.0, 1.0)], &[(200.0, 1.0)], &[(24.0, 1.0), (20.0, 1.0)]],
+            [&[(10.0, 1000), (30.0, 1000), (12.0, 1000)], &[(200.0, 1000)], &[(24.0, 1000), (20.0, 1000)]],
         );
         let [to_floor, to_peer] = case.ratios().map(Option::unwrap);
         assert!((to_floor - 22.0 / 12.0).abs() < 1e-9 && (to_peer - 200.0 / 22.0).abs() < 1e-9);
@@ -155,10 +209,33 @@ mod tests {
     }
 
     #[test]
-    fn what_lets_strays_through_or_loses_packets_is_no_result() {
-        let none: &[(f64, f64)] = &[];
-        assert_eq!(case(Kind::Strays, [none, none, &[(9.0, 0.5)]]).failures().len(), 1);
-        assert_eq!(case(Kind::Strays, [&[(9.0, 1.0)], &[(9.0, 0.0)], &[(9.0, 0.0)]]).failures().len(), 0);
-        assert_eq!(case(Kind::New, [none, &[(9.0, 0.9)], &[(9.0, 1.0)]]).failures().len(), 1);
+    fn what_lets_a_stray_through_or_loses_a_packet_is_no_result() {
+        let none: &[(f64, u64)] = &[];
+        assert_eq!(case(Kind::Strays, [none, none, &[(9.0, 1)]]).failures().len(), 1);
+        assert_eq!(case(Kind::Strays, [&[(9.0, 1000)], &[(9.0, 0)], &[(9.0, 0)]]).failures().len(), 0);
+        assert_eq!(case(Kind::New, [none, &[(9.0, 999)], &[(9.0, 1000)]]).failures().len(), 1);
+        assert_eq!(case(Kind::Calls, [&[(9.0, 0)], &[(9.0, 1000)], &[(9.0, 1000)]]).failures().len(), 0);
+    }
+
+    #[test]
+    fn tables_have_a_column_for_every_figure() {
+        let line = |name: &str, figures: &[(&'static str, f64, usize)], failure: Option<&str>| Line {
+            name: name.to_string(),
+            figures: figures.to_vec(),
+            failure: failure.map(String::from),
+        };
+        let lines = vec![
+            line("a", &[("x", 1.25, 1)], None),
+            line("b", &[("x", 2.0, 0), ("y", 3.0, 2)], Some("lost")),
+        ];
+        let machine = Machine { tsc_hz: 1, memory: 1.0, arithmetic: 1.0 };
+        let report = Report { machine, cases: vec![], strain: Strain { tables: vec![("T", lines)] } };
+        let text = report.to_string();
+        assert!(
+            text.contains("T:\n\n| | x | y |\n| --- | ---: | ---: |\n| a | 1.2 | - |\n| b | 2 | 3.00 |\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("FAILED: b: lost\n"), "{text}");
+        assert_eq!(report.to_json()["Strain"][0]["Lines"][1]["Figures"]["y"], 3.0);
     }
 }

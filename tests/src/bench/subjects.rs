@@ -1,7 +1,8 @@
 //! The programs that are measured: the floor, the peer and the switch, each on
 //! one core, with the same ports.
 
-use std::io;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -9,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::traffic::{Counts, Kind, Plugin, Traffic};
+use super::Traffic;
+use super::rules::{Third, document, pipeline};
+use super::traffic::{Counts, Load, Plugin};
 use crate::lab::binary;
 
 /// What is measured.
@@ -37,6 +40,19 @@ impl Subject {
             Subject::Sgswitch => "sgswitch",
         }
     }
+}
+
+/// How the switch is to run.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The CPU of each worker.
+    pub cores: Vec<usize>,
+    /// Connections that each has room for.
+    pub connections: usize,
+    /// And how many of them an interface may have.
+    pub allowance: usize,
+    /// The policy.
+    pub policy: Value,
 }
 
 /// A subject that runs and waits for traffic; ends when dropped.
@@ -72,11 +88,8 @@ pub struct Bench {
     pub plugin: Plugin,
     /// The core that the packets are worked on.
     pub core: usize,
-}
-
-/// Whether clients of rules, or everyone, may come to the server.
-fn is_open(traffic: Traffic) -> bool {
-    traffic.rules == 0
+    /// Megabytes of ordinary memory that the switch is to use instead of huge pages.
+    pub ordinary_memory: Option<u32>,
 }
 
 impl Bench {
@@ -89,7 +102,17 @@ impl Bench {
         match subject {
             Subject::Floor => self.start_floor(traffic),
             Subject::OvsDpdk => self.start_ovs(traffic),
-            Subject::Sgswitch => self.start_switch(traffic),
+            Subject::Sgswitch => {
+                // Room for the most flows of all cases.
+                let connections = 16_000_000;
+                let setup = Setup {
+                    cores: vec![self.core],
+                    connections,
+                    allowance: connections,
+                    policy: document(traffic, Third::Nobody),
+                };
+                self.start_switch(&traffic.load(), &setup)
+            }
         }
     }
 
@@ -97,19 +120,20 @@ impl Bench {
         Ok(std::fs::File::create(self.folder.join(format!("{name}.log")))?.into())
     }
 
-    fn spawn(&self, command: &mut Command, name: &str, traffic: Traffic) -> io::Result<Child> {
-        self.plugin.equip(command, Traffic { rules: traffic.rules.max(1), ..traffic });
+    fn spawn(&self, command: &mut Command, name: &str, load: &Load) -> io::Result<Child> {
+        self.plugin.equip(command, load);
         command.stdout(self.log(name)?).stderr(self.log(&format!("{name}-errors"))?);
         command.spawn().map_err(|e| io::Error::other(format!("{name}: {e}")))
     }
 
     fn start_floor(&self, traffic: Traffic) -> io::Result<Running> {
+        let load = traffic.load();
         let mut command = Command::new("dpdk-testpmd");
-        command.args(["-l", &format!("0,{}", self.core)]).args(self.plugin.eal()).arg("--");
+        command.args(["-l", &format!("0,{}", self.core)]).args(self.plugin.eal(&load)).arg("--");
         command.args(["--forward-mode=macswap", "--port-topology=paired", "--auto-start"]);
         command.args(["--nb-cores=1", "--total-num-mbufs=32768", "--stats-period=600"]).stdin(Stdio::null());
-        let mut child = self.spawn(&mut command, "testpmd", traffic)?;
-        match self.plugin.wait(&mut child) {
+        let mut child = self.spawn(&mut command, "testpmd", &load)?;
+        match self.plugin.wait(&mut child, &load) {
             Ok(counts) => Ok(Running { children: vec![child], counts }),
             Err(error) => {
                 end(&mut child);
@@ -118,23 +142,60 @@ impl Bench {
         }
     }
 
-    fn start_switch(&self, traffic: Traffic) -> io::Result<Running> {
-        let (socket, store) = (self.folder.join("switch.sock"), self.folder.join("switch.db"));
+    /// The socket of the switch's interface.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("switch.sock")
+    }
+
+    /// The sum of what the running switch tells by metrics whose lines begin so.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn metric(&self, start: &str) -> io::Result<u64> {
+        let mut stream = UnixStream::connect(self.socket())?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: sgswitch\r\nConnection: close\r\n\r\n")?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page)?;
+        let values = page.lines().filter(|line| line.starts_with(start));
+        Ok(values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64)
+    }
+
+    /// What the running switch has logged.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn switch_log(&self) -> io::Result<String> {
+        let read = |name: &str| std::fs::read_to_string(self.folder.join(name));
+        Ok(read("sgswitchd.log")? + &read("sgswitchd-errors.log")?)
+    }
+
+    /// Starts the switch with a policy.
+    ///
+    /// # Errors
+    /// With what it said, if it does not start.
+    pub fn start_switch(&self, load: &Load, setup: &Setup) -> io::Result<Running> {
+        let (socket, store) = (self.socket(), self.folder.join("switch.db"));
         let _ = std::fs::remove_file(&store);
+        let config = self.folder.join("switch.toml");
+        let Setup { cores, connections, allowance, policy } = setup;
+        std::fs::write(
+            &config,
+            format!("[connections]\nper_worker = {connections}\nper_interface = {allowance}\n"),
+        )?;
+        let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
         let mut command = Command::new(binary("sgswitchd"));
-        command.arg("--socket").arg(&socket).arg("--store").arg(&store);
-        command.args(["--connections", "16000000", "--log", "warn", "--", "-l", &format!("0,{}", self.core)]);
-        command.args(self.plugin.eal()).stdin(Stdio::null());
-        let mut child = self.spawn(&mut command, "sgswitchd", traffic)?;
-        let started = self.plugin.wait(&mut child).and_then(|counts| {
-            let policy = self.folder.join("policy.json");
-            std::fs::write(&policy, document(traffic).to_string())?;
-            let push = Command::new(binary("sgctl"))
-                .arg("--socket")
-                .arg(&socket)
-                .arg("push")
-                .arg(&policy)
-                .output()?;
+        command.arg("--config").arg(&config).arg("--socket").arg(&socket).arg("--store").arg(&store);
+        command.args(["--cores", &cores.join(","), "--log", "warn", "--", "-l", "0"]);
+        command.args(self.plugin.eal(load)).stdin(Stdio::null());
+        if let Some(megabytes) = self.ordinary_memory {
+            command.args(["--no-huge", "-m", &megabytes.to_string()]);
+        }
+        let mut child = self.spawn(&mut command, "sgswitchd", load)?;
+        let started = self.plugin.wait(&mut child, load).and_then(|counts| {
+            let file = self.folder.join("policy.json");
+            std::fs::write(&file, policy.to_string())?;
+            let push =
+                Command::new(binary("sgctl")).arg("--socket").arg(&socket).arg("push").arg(&file).output()?;
             match push.status.success() {
                 true => Ok(counts),
                 false => Err(io::Error::other(String::from_utf8_lossy(&push.stderr).into_owned())),
@@ -165,6 +226,7 @@ impl Bench {
     }
 
     fn ovs(&self, folder: &Path, traffic: Traffic, children: &mut Vec<Child>) -> io::Result<Counts> {
+        let load = traffic.load();
         let folders = ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"].map(|name| (name, folder));
         let tool = |program: &str, arguments: &[&str]| -> io::Result<()> {
             let mut command = Command::new(program);
@@ -216,7 +278,7 @@ impl Bench {
         let mut daemon = Command::new("/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk");
         daemon.envs(folders);
         daemon.arg(&remote).arg(format!("--unixctl={}", file("vs.ctl"))).stdin(Stdio::null());
-        children.push(self.spawn(&mut daemon, "ovs-vswitchd", traffic)?);
+        children.push(self.spawn(&mut daemon, "ovs-vswitchd", &load)?);
         let bridge = ["--", "set", "bridge", "br0", "datapath_type=netdev", "fail_mode=secure"];
         configure(&[&["add-br", "br0"], &bridge[..], &["protocols=OpenFlow13"]].concat())?;
         for port in 0..2 {
@@ -225,7 +287,7 @@ impl Bench {
             let kind = ["--", "set", "Interface", &name, "type=dpdk", &device, &number];
             configure(&[&["add-port", "br0", &name], &kind[..]].concat())?;
         }
-        let counts = self.plugin.wait(&mut children[1])?;
+        let counts = self.plugin.wait(&mut children[1], &load)?;
         let flows = file("flows");
         std::fs::write(&flows, pipeline(traffic))?;
         let bridge = format!("unix:{}", file("br0.mgmt"));
@@ -233,94 +295,5 @@ impl Bench {
         let control = format!("--target={}", file("vs.ctl"));
         tool("ovs-appctl", &[&control, "dpctl/ct-set-maxconns", "16000000"])?;
         Ok(counts)
-    }
-}
-
-/// The clients of a rule, and the port that it opens to them, as
-/// `tests/bench/traffic.c` makes their packets.
-fn rule(number: u64) -> (String, u64) {
-    (format!("10.{}.{}.0/24", 1 + (number >> 8), number & 255), 1000 + number * 37 % 50000)
-}
-
-/// The policy: clients at port 0, a server at port 1 with so many rules; or
-/// everything open to everyone.
-fn document(traffic: Traffic) -> Value {
-    let permission = |protocol: &str, ports: Option<u64>, block: &str| {
-        let mut permission = json!({ "IpProtocol": protocol, "IpRanges": [{ "CidrIp": block }] });
-        if let Some(port) = ports {
-            permission["FromPort"] = port.into();
-            permission["ToPort"] = port.into();
-        }
-        permission
-    };
-    let all = || json!([permission("-1", None, "0.0.0.0/0")]);
-    let rules = (0..traffic.rules).map(|number| {
-        let (block, port) = rule(number);
-        permission("udp", Some(port), &block)
-    });
-    let (clients, server) = match is_open(traffic) {
-        true => (all(), all()),
-        false => (json!([]), Value::from(rules.collect::<Vec<_>>())),
-    };
-    let group = |id: &str, name: &str, rules: Value| {
-        json!({
-            "GroupId": id, "GroupName": name, "Description": name, "VpcId": "vpc-1",
-            "IpPermissions": rules, "IpPermissionsEgress": all(),
-        })
-    };
-    json!({
-        "Vpcs": [{ "VpcId": "vpc-1" }],
-        "SecurityGroups": [group("sg-0000000000000000a", "clients", clients), group("sg-0000000000000000b", "servers", server)],
-        "NetworkInterfaces": [
-            { "NetworkInterfaceId": "eni-0000000000000000a", "VpcId": "vpc-1", "MacAddress": "02:00:00:00:00:0a",
-              "Groups": [{ "GroupId": "sg-0000000000000000a" }], "PrivateIpAddresses": [], "Ipv6Addresses": [],
-              "Ipv4Prefixes": [{ "Ipv4Prefix": "10.0.0.0/8" }] },
-            { "NetworkInterfaceId": "eni-0000000000000000b", "VpcId": "vpc-1", "MacAddress": "02:00:00:00:00:0b",
-              "Groups": [{ "GroupId": "sg-0000000000000000b" }], "Ipv6Addresses": [],
-              "PrivateIpAddresses": [{ "PrivateIpAddress": "192.168.0.11", "Primary": true }] },
-        ],
-        "Bindings": [
-            { "NetworkInterfaceId": "eni-0000000000000000a", "Port": "net_null0" },
-            { "NetworkInterfaceId": "eni-0000000000000000b", "Port": "net_null1" },
-        ],
-        "Settings": { "Quotas": "unlimited" },
-    })
-}
-
-/// The same as flows of OpenFlow: a source check, one trip through the tracker,
-/// then established connections, then the rules. Less than EC2 asks for, since
-/// only one of the two ends is judged.
-fn pipeline(traffic: Traffic) -> String {
-    let mut lines = vec![];
-    if is_open(traffic) {
-        lines.push("in_port=1,ip,dl_src=02:00:00:00:00:0a,nw_src=10.0.0.0/8,actions=output:2".to_string());
-        lines.push("in_port=2,ip,dl_src=02:00:00:00:00:0b,nw_src=192.168.0.11,actions=output:1".to_string());
-        return lines.join("\n");
-    }
-    let track = "actions=ct(table=1,zone=1)";
-    lines.push(format!("table=0,in_port=1,ip,dl_src=02:00:00:00:00:0a,nw_src=10.0.0.0/8,{track}"));
-    lines.push(format!("table=0,in_port=2,ip,dl_src=02:00:00:00:00:0b,nw_src=192.168.0.11,{track}"));
-    for (from, to) in [(1, 2), (2, 1)] {
-        lines
-            .push(format!("table=1,priority=90,ct_state=+trk+est-inv,ip,in_port={from},actions=output:{to}"));
-    }
-    for number in 0..traffic.rules {
-        let (block, port) = rule(number);
-        let admitted = "actions=ct(commit,zone=1),output:2";
-        lines.push(format!(
-            "table=1,priority=50,ct_state=+trk+new,udp,in_port=1,nw_src={block},tp_dst={port},{admitted}"
-        ));
-    }
-    lines.push("table=1,priority=0,actions=drop".to_string());
-    lines.join("\n")
-}
-
-/// The traffic of a case, by the name that its line begins with.
-pub fn case_name(traffic: Traffic) -> &'static str {
-    match (traffic.kind, is_open(traffic)) {
-        (Kind::Established, true) => "untracked",
-        (Kind::Established, false) => "established",
-        (Kind::New, _) => "new flows",
-        (Kind::Strays, _) => "denied",
     }
 }

@@ -9,45 +9,79 @@ use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// What both ports of a program are given.
+/// What one port sends: a kind of `tests/bench/frames.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Datagrams of known flows, both ways.
-    Established,
-    /// One datagram of each flow, one way, once.
-    New,
-    /// Datagrams that no rule permits, one way.
-    Strays,
-}
-
-/// How long all flows may take to go through twice: ten million of them, by a
-/// peer that takes two microseconds for each and more for new ones.
-const PATIENCE: Duration = Duration::from_secs(240);
-
-/// One case: the traffic and the rules that it meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Traffic {
-    /// What is sent.
-    pub kind: Kind,
-    /// How many flows it is of.
+pub struct Stream {
+    /// The kind's name.
+    pub kind: &'static str,
+    /// How many flows, or frames of an attack.
     pub flows: u64,
-    /// How many rules the flows are spread over; 0: everything is open.
+    /// How many rules the flows are spread over.
     pub rules: u64,
 }
 
+/// By which receive queue of a port a frame comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dealing {
+    /// By the first.
+    One,
+    /// By all, whatever its flow.
+    Any,
+    /// By the one that a card would choose as the program has told the port.
+    Rss,
+}
+
+impl Dealing {
+    const fn label(self) -> &'static str {
+        match self {
+            Dealing::One => "one",
+            Dealing::Any => "any",
+            Dealing::Rss => "rss",
+        }
+    }
+}
+
+/// What all ports of a program are given: the first is the clients', the second the
+/// server's, the third, if there is one, whoever's means no good.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// By port; three at most.
+    pub streams: Vec<Stream>,
+    /// How frames come.
+    pub dealing: Dealing,
+    /// Whether they come no faster than they leave.
+    pub has_window: bool,
+}
+
+/// The most ports, and queues of each, that are counted.
+const PORTS: usize = 3;
+const QUEUES: usize = 4;
+
+/// How long all flows may take to go through twice: a million of them, by a peer
+/// that takes two microseconds for each and more for new ones, at a bad time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Places of the words in the file that the plugin and its readers share.
 mod word {
-    pub const READY: u64 = 0;
-    pub const GATE: u64 = 1;
-    pub const TSC_HZ: u64 = 2;
-    pub const PORT: u64 = 8;
-    pub const PORT_WORDS: u64 = 8;
-    pub const SENT: u64 = 0;
-    pub const RECEIVED: u64 = 1;
-    pub const ROUNDS: u64 = 2;
-    pub const FIRST_TSC: u64 = 3;
-    pub const LAST_TSC: u64 = 4;
+    pub const READY: usize = 0;
+    pub const GATE: usize = 1;
+    pub const TSC_HZ: usize = 2;
+    pub const DEAL: usize = 3;
+    pub const DEALT: usize = 4;
+    pub const QUEUE: usize = 8;
+    pub const QUEUE_WORDS: usize = 8;
+    pub const SENT: usize = 0;
+    pub const ROUNDS: usize = 1;
+    pub const RECEIVED: usize = 2;
+    pub const STRAY: usize = 3;
+    pub const FIRST_TSC: usize = 4;
+    pub const LAST_TSC: usize = 5;
+    pub const MARK: usize = QUEUE + super::PORTS * super::QUEUES * QUEUE_WORDS;
+    pub const ALL: usize = MARK + super::MARKS;
 }
+
+/// Marks along the first round of port 0.
+pub const MARKS: usize = 256;
 
 /// The plugin's counters, of one program that runs.
 pub struct Counts {
@@ -70,35 +104,32 @@ impl Plugin {
     }
 
     /// Lets a program that will load the plugin have this traffic.
-    pub fn equip(&self, command: &mut Command, traffic: Traffic) {
-        let Traffic { kind, flows, rules } = traffic;
+    pub fn equip(&self, command: &mut Command, load: &Load) {
         let _ = std::fs::remove_file(&self.stats);
-        let (there, back) = match kind {
-            Kind::Established => ("requests", "replies"),
-            Kind::New => ("new", "none"),
-            Kind::Strays => ("strays", "none"),
-        };
-        command
-            .env("TRAFFIC_STATS", &self.stats)
-            .env("TRAFFIC_net_null0", format!("{there},{flows},{rules}"))
-            .env("TRAFFIC_net_null1", format!("{back},{flows},{rules}"));
+        command.env("TRAFFIC_STATS", &self.stats).env("TRAFFIC_QUEUES", load.dealing.label());
+        if load.has_window {
+            command.env("TRAFFIC_WINDOW", "yes");
+        }
+        for (port, Stream { kind, flows, rules }) in load.streams.iter().enumerate() {
+            command.env(format!("TRAFFIC_net_null{port}"), format!("{kind},{flows},{}", (*rules).max(1)));
+        }
     }
 
-    /// EAL's arguments: two ports that send and take what the plugin says.
-    pub fn eal(&self) -> Vec<String> {
+    /// EAL's arguments: ports that send and take what the plugin says.
+    pub fn eal(&self, load: &Load) -> Vec<String> {
         let plugin = self.path.display().to_string();
-        let ports = ["net_null0", "net_null1"].map(|port| ["--vdev".to_string(), format!("{port},size=64")]);
+        let port = |port| ["--vdev".to_string(), format!("net_null{port},size=64")];
         let mut words = ["--no-pci", "--in-memory", "-d"].map(String::from).to_vec();
         words.push(plugin);
-        words.extend(ports.into_iter().flatten());
+        words.extend((0..load.streams.len()).flat_map(port));
         words
     }
 
-    /// Waits until both ports of a program are under way.
+    /// Waits until all ports of a program are under way.
     ///
     /// # Errors
     /// If it ends, or takes more than half a minute.
-    pub fn wait(&self, child: &mut Child) -> io::Result<Counts> {
+    pub fn wait(&self, child: &mut Child, load: &Load) -> io::Result<Counts> {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             if let Some(status) = child.try_wait()? {
@@ -106,7 +137,7 @@ impl Plugin {
             }
             let file = OpenOptions::new().read(true).write(true).open(&self.stats);
             if let Ok(counts) = file.map(|file| Counts { file })
-                && counts.word(word::READY).is_ok_and(|ready| ready == 2)
+                && counts.words().is_ok_and(|words| words[word::READY] == load.streams.len() as u64)
             {
                 return Ok(counts);
             }
@@ -124,79 +155,185 @@ impl Drop for Plugin {
     }
 }
 
-/// What one measurement has found.
+/// What went in and came out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Packets given to the program, by port.
+    pub sent: [u64; PORTS],
+    /// Packets that came out again; without the attacker's, if there is one.
+    pub received: u64,
+    /// The attacker's that came out.
+    pub stray: u64,
+}
+
+impl Totals {
+    fn since(self, before: Totals) -> Totals {
+        Totals {
+            sent: std::array::from_fn(|port| self.sent[port] - before.sent[port]),
+            received: self.received - before.received,
+            stray: self.stray - before.stray,
+        }
+    }
+
+    /// Packets given to the program that are not the attacker's.
+    pub fn honest(&self) -> u64 {
+        self.sent[0] + self.sent[1]
+    }
+
+    /// Those of them that did not come out.
+    pub fn lost(&self) -> u64 {
+        self.honest().saturating_sub(self.received)
+    }
+}
+
+/// A while of traffic, of which nothing is under way any more.
 #[derive(Clone, Copy, Debug)]
-pub struct Figure {
-    /// Nanoseconds per packet that the program was given.
+pub struct Phase {
+    /// How long it lasted.
     pub nanoseconds: f64,
-    /// The share of them that came out.
-    pub passed: f64,
+    /// What went in and came out.
+    pub totals: Totals,
+}
+
+impl Phase {
+    /// Nanoseconds for each packet that went in.
+    pub fn per_packet(&self) -> f64 {
+        self.nanoseconds / self.totals.sent.iter().sum::<u64>() as f64
+    }
 }
 
 impl Counts {
-    fn word(&self, at: u64) -> io::Result<u64> {
-        let mut bytes = [0; 8];
-        self.file.read_exact_at(&mut bytes, at * 8)?;
-        Ok(u64::from_le_bytes(bytes))
+    fn words(&self) -> io::Result<Vec<u64>> {
+        let mut bytes = [0; word::ALL * 8];
+        self.file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect())
     }
 
-    fn of_port(&self, port: u64, at: u64) -> io::Result<u64> {
-        self.word(word::PORT + port * word::PORT_WORDS + at)
+    fn set(&self, at: usize, value: u64) -> io::Result<()> {
+        self.file.write_all_at(&value.to_le_bytes(), at as u64 * 8)
     }
 
-    fn of_both(&self, at: u64) -> io::Result<u64> {
-        Ok(self.of_port(0, at)? + self.of_port(1, at)?)
-    }
-
-    /// Opens the gate and measures for so long, once every flow has been seen
-    /// twice; of new flows, the one round that there is.
+    /// Has frames come by the queues that they are to come by, which the program has set up.
     ///
     /// # Errors
-    /// If the traffic does not get through in four minutes.
-    pub fn measure(&self, traffic: Traffic, time: Duration) -> io::Result<Figure> {
+    /// If the plugin does not answer.
+    pub fn deal(&self) -> io::Result<()> {
+        self.set(word::DEAL, 1)?;
+        self.until(|words| words[word::DEALT] == 1)
+    }
+
+    /// Waits for what the counters are to say.
+    fn until(&self, is_so: impl Fn(&[u64]) -> bool) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        self.file.write_all_at(&1u64.to_le_bytes(), word::GATE * 8)?;
-        let (ports, rounds) = match traffic.kind {
-            Kind::Established => (2, 2),
-            Kind::New => (1, 1),
-            Kind::Strays => (1, 2),
-        };
-        let is_warm = || -> io::Result<bool> {
-            for port in 0..ports {
-                if self.of_port(port, word::ROUNDS)? < rounds {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        };
-        while !is_warm()? {
+        while !is_so(&self.words()?) {
             if Instant::now() > deadline {
                 return Err(io::Error::other("the traffic takes too long"));
             }
             sleep(Duration::from_millis(5));
         }
-        if traffic.kind == Kind::New {
-            sleep(Duration::from_millis(50));
-            let cycles = self.of_port(0, word::LAST_TSC)? - self.of_port(0, word::FIRST_TSC)?;
-            let sent = self.of_port(0, word::SENT)? as f64;
-            let nanoseconds = cycles as f64 / self.word(word::TSC_HZ)? as f64 * 1e9 / sent;
-            return Ok(Figure { nanoseconds, passed: self.of_both(word::RECEIVED)? as f64 / sent });
-        }
-        let state = || -> io::Result<_> {
-            Ok((Instant::now(), self.of_both(word::SENT)?, self.of_both(word::RECEIVED)?))
-        };
-        let (start, sent, received) = state()?;
-        sleep(time);
-        let (end, sent_then, received_then) = state()?;
-        let packets = (sent_then - sent) as f64;
-        Ok(Figure {
-            nanoseconds: (end - start).as_nanos() as f64 / packets,
-            passed: (received_then - received) as f64 / packets,
+        Ok(())
+    }
+
+    /// What went in and came out so far.
+    ///
+    /// # Errors
+    /// If the counters cannot be read.
+    pub fn totals(&self) -> io::Result<Totals> {
+        let words = self.words()?;
+        let of = |port, what| of_queues(&words, port).map(|queue| queue[what]).sum::<u64>();
+        let of_all = |what| (0..PORTS).map(|port| of(port, what)).sum();
+        Ok(Totals {
+            sent: std::array::from_fn(|port| of(port, word::SENT)),
+            received: of_all(word::RECEIVED),
+            stray: of_all(word::STRAY),
         })
     }
 
-    /// Cycles of the time stamp counter per second.
-    pub fn tsc_hz(&self) -> io::Result<u64> {
-        self.word(word::TSC_HZ)
+    /// Waits until what is under way has come out, or never will: a core that others
+    /// use as well may stand still for a while.
+    fn drain(&self) -> io::Result<Totals> {
+        let (mut before, mut same) = (self.totals()?, 0);
+        while same < 10 {
+            sleep(Duration::from_millis(20));
+            let now = self.totals()?;
+            same = if now == before { same + 1 } else { 0 };
+            before = now;
+        }
+        Ok(before)
     }
+
+    /// Lets these ports (a bit for each) send until each has sent `frames`, and every
+    /// frame of a queue so many times.
+    ///
+    /// # Errors
+    /// If that takes more than a minute.
+    pub fn warm(&self, ports: u64, frames: u64, rounds: u64) -> io::Result<()> {
+        self.set(word::GATE, ports)?;
+        let is_warm = |words: &[u64], port| {
+            let sent: u64 = of_queues(words, port).map(|queue| queue[word::SENT]).sum();
+            let mut used = of_queues(words, port).filter(|queue| queue[word::SENT] > 0);
+            sent >= frames && used.all(|queue| queue[word::ROUNDS] >= rounds)
+        };
+        let all =
+            |words: &[u64]| (0..PORTS).filter(|port| ports >> port & 1 == 1).all(|port| is_warm(words, port));
+        let result = self.until(all);
+        self.set(word::GATE, 0)?;
+        self.drain()?;
+        result
+    }
+
+    /// Lets these ports send for so long.
+    ///
+    /// # Errors
+    /// If the counters cannot be read or written.
+    pub fn phase(&self, ports: u64, time: Duration) -> io::Result<Phase> {
+        let before = self.drain()?;
+        let start = Instant::now();
+        self.set(word::GATE, ports)?;
+        sleep(time);
+        self.set(word::GATE, 0)?;
+        let nanoseconds = start.elapsed().as_nanos() as f64;
+        Ok(Phase { nanoseconds, totals: self.drain()?.since(before) })
+    }
+
+    /// Lets these ports send all they have, once.
+    ///
+    /// # Errors
+    /// If that takes more than a minute.
+    pub fn once(&self, ports: u64) -> io::Result<Phase> {
+        self.warm(ports, 1, 1)?;
+        let words = self.words()?;
+        let queues =
+            || (0..PORTS).flat_map(|port| of_queues(&words, port)).filter(|queue| queue[word::SENT] > 0);
+        let first = queues().map(|queue| queue[word::FIRST_TSC]).min().unwrap_or(0);
+        let last = queues().map(|queue| queue[word::LAST_TSC]).max().unwrap_or(0);
+        let nanoseconds = (last - first) as f64 / words[word::TSC_HZ] as f64 * 1e9;
+        Ok(Phase { nanoseconds, totals: self.totals()? })
+    }
+
+    /// Nanoseconds that each stretch between two marks took, along the first round of
+    /// port 0; 0 where there is none.
+    ///
+    /// # Errors
+    /// If the counters cannot be read.
+    pub fn stretches(&self) -> io::Result<Vec<f64>> {
+        let words = self.words()?;
+        let cycles = |pair: &[u64]| if pair.contains(&0) { 0 } else { pair[1] - pair[0] };
+        let nanoseconds = 1e9 / words[word::TSC_HZ] as f64;
+        Ok(words[word::MARK..].windows(2).map(|pair| cycles(pair) as f64 * nanoseconds).collect())
+    }
+
+    /// Cycles of the time stamp counter per second.
+    ///
+    /// # Errors
+    /// If the counters cannot be read.
+    pub fn tsc_hz(&self) -> io::Result<u64> {
+        Ok(self.words()?[word::TSC_HZ])
+    }
+}
+
+/// The counters of a port's queues.
+fn of_queues(words: &[u64], port: usize) -> impl Iterator<Item = &[u64]> {
+    let start = word::QUEUE + port * QUEUES * word::QUEUE_WORDS;
+    words[start..start + QUEUES * word::QUEUE_WORDS].chunks(word::QUEUE_WORDS)
 }

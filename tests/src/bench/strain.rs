@@ -1,0 +1,283 @@
+//! The switch alone, under what it must endure: adversaries, a table that fills, changes of
+//! policy; and on two cores.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::rules::{Third, document};
+use super::subjects::Setup;
+use super::traffic::{MARKS, Totals};
+use super::{Bench, Dealing, Depth, Kind, Load, Stream, Traffic};
+
+/// A line of a table, with a failure if it shows one.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// What was done.
+    pub name: String,
+    /// Figures, each with its name and how many digits it has behind the point.
+    pub figures: Vec<(&'static str, f64, usize)>,
+    /// What should not have been.
+    pub failure: Option<String>,
+}
+
+/// What was found, by table.
+#[derive(Clone, Debug, Default)]
+pub struct Strain {
+    /// Each with its title.
+    pub tables: Vec<(&'static str, Vec<Line>)>,
+}
+
+/// Attacks, each with how many frames it has.
+const ATTACKS: [(&str, u64, Third); 6] = [
+    ("scan", 1_000_000, Third::Interface { in_many_groups: false }),
+    ("synflood", 2_000_000, Third::Uplink),
+    ("fragments", 1_000_000, Third::Uplink),
+    ("malformed", 100_000, Third::Interface { in_many_groups: false }),
+    ("crowd", 1_000_000, Third::Interface { in_many_groups: true }),
+    ("churn", 2_000_000, Third::Uplink),
+];
+
+/// Room for connections under attack, and while the table fills.
+const ROOM: usize = 1_000_000;
+
+const NEIGHBOURS: Traffic = Traffic { kind: Kind::Established, flows: 100_000, rules: 10 };
+
+impl Strain {
+    /// Puts the switch to all of it.
+    pub fn measure(bench: &Bench, depth: Depth, tell: &impl Fn(&str)) -> Strain {
+        let time = match depth {
+            Depth::Quick => Duration::from_millis(300),
+            Depth::Full => Duration::from_secs(2),
+        };
+        let attempt = |name: &str, run: &dyn Fn() -> io::Result<Vec<Line>>| {
+            tell(&format!("sgswitch alone: {name}"));
+            run().unwrap_or_else(|error| {
+                let failure = Some(error.to_string());
+                vec![Line { name: name.to_string(), figures: vec![], failure }]
+            })
+        };
+        let attacks = ATTACKS.into_iter().filter(|(kind, ..)| depth == Depth::Full || *kind == "synflood");
+        let adversaries = attacks
+            .flat_map(|(kind, frames, third)| attempt(kind, &|| attack(bench, kind, frames, third, time)));
+        let mut tables = vec![("Adversaries", adversaries.collect())];
+        if depth == Depth::Full {
+            tables.push(("A table that fills with new flows", attempt("filling", &|| fill(bench))));
+        }
+        tables.push(("Changes under load", attempt("changes", &|| changes(bench, time))));
+        tables.push(("Two workers", attempt("two workers", &|| workers(bench, depth, time))));
+        Strain { tables }
+    }
+
+    /// What should not have been.
+    pub fn failures(&self) -> impl Iterator<Item = String> {
+        let lines = self.tables.iter().flat_map(|(_, lines)| lines);
+        lines.filter_map(|line| Some(format!("{}: {}", line.name, line.failure.as_ref()?)))
+    }
+}
+
+/// What neighbours lost, as a failure.
+fn lost(totals: &Totals, when: &str) -> Option<String> {
+    let (lost, sent) = (totals.lost(), totals.honest());
+    (lost > 0).then(|| format!("{lost} of {sent} packets of established connections were lost {when}"))
+}
+
+/// An attack beside neighbours whose connections are established, and are to stay.
+fn attack(
+    bench: &Bench,
+    kind: &'static str,
+    frames: u64,
+    third: Third,
+    time: Duration,
+) -> io::Result<Vec<Line>> {
+    let mut load = NEIGHBOURS.load();
+    load.streams.push(Stream { kind, flows: frames, rules: 1 });
+    let setup = Setup {
+        cores: vec![bench.core],
+        connections: ROOM,
+        allowance: ROOM / 4 * 3,
+        policy: document(NEIGHBOURS, third),
+    };
+    let running = bench.start_switch(&load, &setup)?;
+    let counts = &running.counts;
+    counts.warm(0b011, 2 * NEIGHBOURS.flows, 2)?;
+    let before = counts.phase(0b011, time)?;
+    // Until whatever it can use up is used up.
+    counts.warm(0b100, frames, 1)?;
+    let alone = counts.phase(0b100, time)?;
+    let beside = counts.phase(0b111, time)?;
+    let after = counts.phase(0b011, time)?;
+    let passed = (alone.totals.stray + beside.totals.stray) as f64
+        / (alone.totals.sent[2] + beside.totals.sent[2]) as f64;
+    let failure = lost(&beside.totals, "beside it").or_else(|| lost(&after.totals, "after it"));
+    Ok(vec![Line {
+        name: kind.to_string(),
+        figures: vec![
+            ("ns per packet of it", alone.per_packet(), 0),
+            ("neighbours', ns", before.per_packet(), 0),
+            ("both at once", beside.per_packet(), 0),
+            ("neighbours' after it", after.per_packet(), 0),
+            ("of it passed, %", passed * 100.0, 1),
+        ],
+        failure,
+    }])
+}
+
+/// All-new traffic into an empty table, and what a flow costs when it is half full, and fuller.
+fn fill(bench: &Bench) -> io::Result<Vec<Line>> {
+    let traffic = Traffic { kind: Kind::New, flows: ROOM as u64 * 97 / 100, rules: 10 };
+    let setup = Setup {
+        cores: vec![bench.core],
+        connections: ROOM,
+        allowance: ROOM,
+        policy: document(traffic, Third::Nobody),
+    };
+    let running = bench.start_switch(&traffic.load(), &setup)?;
+    let phase = running.counts.once(0b01)?;
+    let stretches = running.counts.stretches()?;
+    let flows = traffic.flows as f64 / (MARKS - 1) as f64;
+    let at = |percent: usize| {
+        // Five of them around that level.
+        let middle = ROOM * percent / 100 * (MARKS - 1) / traffic.flows as usize;
+        let around = &stretches[middle.saturating_sub(2)..(middle + 3).min(MARKS - 1)];
+        let known: Vec<f64> = around.iter().copied().filter(|nanoseconds| *nanoseconds > 0.0).collect();
+        known.iter().sum::<f64>() / known.len() as f64 / flows
+    };
+    let levels = [("at 5 %", 5), ("at 50 %", 50), ("at 85 %", 85), ("at 95 %", 95)];
+    let mut figures: Vec<_> = levels.map(|(name, percent)| (name, at(percent), 0)).into();
+    figures.push(("all, ns per flow", phase.per_packet(), 0));
+    Ok(vec![Line { name: "new flows".to_string(), figures, failure: lost(&phase.totals, "") }])
+}
+
+/// Single changes of an interface's groups, one after the other, beside traffic.
+fn changes(bench: &Bench, time: Duration) -> io::Result<Vec<Line>> {
+    let mut load = NEIGHBOURS.load();
+    load.streams.push(Stream { kind: "none", flows: 1, rules: 1 });
+    let third = Third::Interface { in_many_groups: false };
+    let setup = Setup {
+        cores: vec![bench.core],
+        connections: ROOM,
+        allowance: ROOM / 4 * 3,
+        policy: document(NEIGHBOURS, third),
+    };
+    let running = bench.start_switch(&load, &setup)?;
+    let counts = &running.counts;
+    counts.warm(0b011, 2 * NEIGHBOURS.flows, 2)?;
+    let before = counts.phase(0b011, time)?;
+    let is_over = AtomicBool::new(false);
+    let (changed, during) = std::thread::scope(|scope| {
+        let changer = scope.spawn(|| change(bench, &is_over));
+        let during = counts.phase(0b011, time);
+        is_over.store(true, Ordering::Relaxed);
+        (changer.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked"))), during)
+    });
+    let (changed, during) = (changed?, during?);
+    let per_second = changed as f64 / during.nanoseconds * 1e9;
+    Ok(vec![Line {
+        name: "groups of an interface".to_string(),
+        figures: vec![
+            ("changes per second, each enforced and stored", per_second, 0),
+            ("ns per packet before", before.per_packet(), 1),
+            ("while they are made", during.per_packet(), 1),
+            ("packets lost", during.totals.lost() as f64, 0),
+        ],
+        failure: lost(&during.totals, "while policies changed"),
+    }])
+}
+
+/// Changes groups until told to stop. Returns how often.
+fn change(bench: &Bench, is_over: &AtomicBool) -> io::Result<u64> {
+    let mut stream = BufReader::new(UnixStream::connect(bench.socket())?);
+    let mut count = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        let group = ["sg-0000000000000000c", "sg-0000000000000000d"][count as usize % 2];
+        let body = json!({ "NetworkInterfaceId": "eni-0000000000000000c", "Groups": [group] }).to_string();
+        write!(
+            stream.get_mut(),
+            "POST /v1/actions/ModifyNetworkInterfaceAttribute HTTP/1.1\r\nHost: sgswitch\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
+        let (mut status, mut length, mut line) = (String::new(), 0, String::new());
+        stream.read_line(&mut status)?;
+        while stream.read_line(&mut line)? > 2 {
+            if let Some(number) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = number.trim().parse().map_err(io::Error::other)?;
+            }
+            line.clear();
+        }
+        let mut answer = vec![0; length];
+        stream.read_exact(&mut answer)?;
+        if !status.contains(" 200 ") {
+            return Err(io::Error::other(format!("{status}{}", String::from_utf8_lossy(&answer))));
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// One worker, and two: with a card that delivers to the owners of flows, with one that
+/// spreads without regard, and with a port of one queue.
+fn workers(bench: &Bench, depth: Depth, time: Duration) -> io::Result<Vec<Line>> {
+    let ways: [(&str, &[usize], Dealing); 5] = [
+        ("one, on CPU 0", &[0], Dealing::One),
+        ("one, on CPU 1", &[1], Dealing::One),
+        ("two, delivered to owners (RSS)", &[0, 1], Dealing::Rss),
+        ("two, delivered anywhere: half changes hands", &[0, 1], Dealing::Any),
+        ("two, one queue for each port: half changes hands", &[0, 1], Dealing::One),
+    ];
+    let rounds = if depth == Depth::Full { 3 } else { 1 };
+    let mut figures: [Vec<[f64; 2]>; 5] = Default::default();
+    let mut problem = [const { None }; 5];
+    for _ in 0..rounds {
+        for (at, (_, cores, dealing)) in ways.into_iter().enumerate() {
+            // Beyond what both can do, rings between workers overflow.
+            let has_window = cores.len() > 1 && dealing != Dealing::Rss;
+            let load = Load { dealing, has_window, ..NEIGHBOURS.load() };
+            let policy = document(NEIGHBOURS, Third::Nobody);
+            let setup = Setup { cores: cores.to_vec(), connections: ROOM, allowance: ROOM, policy };
+            let running = bench.start_switch(&load, &setup)?;
+            let counts = &running.counts;
+            counts.deal()?;
+            counts.warm(0b11, 2 * NEIGHBOURS.flows, 2)?;
+            let handed_over = || bench.metric("sgswitch_handed_over_packets_total{");
+            let handed = handed_over()?;
+            let phase = counts.phase(0b11, time)?;
+            let handed = handed_over()? - handed;
+            let sent = phase.totals.honest() as f64;
+            figures[at].push([phase.per_packet(), handed as f64 / sent]);
+            problem[at] = problem[at].take().or_else(|| lost(&phase.totals, ""));
+            if dealing == Dealing::Rss && handed > 0 {
+                problem[at] = Some(format!("{handed} packets changed hands"));
+            }
+        }
+    }
+    let median = |at: usize, what: usize| {
+        let mut sorted: Vec<f64> = figures[at].iter().map(|figure| figure[what]).collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    };
+    let one = f64::midpoint(median(0, 0), median(1, 0));
+    let lines = ways.into_iter().enumerate().zip(problem).map(|((at, (name, cores, _)), failure)| {
+        let nanoseconds = median(at, 0);
+        let mut figures = vec![
+            ("ns per packet, all workers together", nanoseconds, 1),
+            ("times one", one / nanoseconds, 2),
+            ("changed hands, %", median(at, 1) * 100.0, 1),
+        ];
+        // Both cores are busy all the time: what more they take for each that changes hands.
+        let handed = median(at, 1);
+        if handed > 0.1 {
+            figures.push((
+                "ns more for each of those",
+                (nanoseconds - median(2, 0)) * cores.len() as f64 / handed,
+                0,
+            ));
+        }
+        Line { name: name.to_string(), figures, failure }
+    });
+    Ok(lines.collect())
+}
