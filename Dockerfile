@@ -1,25 +1,45 @@
-# The appliance: built on Debian 12 beside its DPDK, run with the drivers alone.
-FROM debian:12 AS build
+# The appliance as a container: the Debian package over Debian 12. Two ways to it:
+#
+#   docker build -t sgswitch .
+#       compiles in the first stage; asks rustup and crates.io
+#   scripts/package && docker build --build-arg PACKAGE=made -t sgswitch .
+#       takes the package of target/debian, which a Debian 12 has made before
+#
+# scripts/container builds it without Docker and without a registry of images.
+ARG DEBIAN=debian:12
+ARG DEBIAN_SLIM=debian:12-slim
+ARG PACKAGE=compiled
+
+FROM ${DEBIAN} AS compiled
 RUN apt-get update && apt-get install -y --no-install-recommends \
-        ca-certificates curl gcc libc6-dev make pkg-config clang libclang-dev libdpdk-dev \
-    && rm -rf /var/lib/apt/lists/*
-ENV CARGO_HOME=/usr/local/cargo RUSTUP_HOME=/usr/local/rustup
-RUN curl --proto '=https' --tlsv1.2 -fsS https://sh.rustup.rs | sh -s -- -y --profile minimal
-ENV PATH=/usr/local/cargo/bin:$PATH
+        ca-certificates curl gcc libc6-dev make pkg-config clang libclang-dev libdpdk-dev dpdk dpkg-dev
+ENV CARGO_HOME=/usr/local/cargo RUSTUP_HOME=/usr/local/rustup PATH=/usr/local/cargo/bin:$PATH
+RUN curl --proto '=https' --tlsv1.2 -fsS -o /tmp/rustup-init \
+        https://static.rust-lang.org/rustup/dist/x86_64-unknown-linux-gnu/rustup-init \
+    && chmod +x /tmp/rustup-init && /tmp/rustup-init -y --profile minimal --no-modify-path
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked -p agent -p sgctl
+RUN SGSWITCH_PACKAGES=/packages scripts/package
 
-FROM debian:12-slim
-RUN apt-get update && apt-get install -y --no-install-recommends dpdk \
-    && rm -rf /var/lib/apt/lists/* \
-    && groupadd --system sgswitch \
+FROM ${DEBIAN} AS made
+COPY target/debian/sgswitch_*.deb /packages/
+
+FROM ${PACKAGE} AS package
+
+FROM ${DEBIAN_SLIM}
+COPY --from=package /packages /packages
+# Not root, and without a capability but for those that `--cap-add` gives: the file may
+# take these two if they are given, and starts without them as well.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends /packages/sgswitch_*.deb libcap2-bin \
+    && setcap cap_net_raw,cap_net_admin=p /usr/sbin/sgswitchd \
+    && apt-get purge -y --auto-remove libcap2-bin \
+    && rm -rf /packages /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
     && useradd --system --gid sgswitch --home-dir /var/lib/sgswitch sgswitch \
-    && install -d -o sgswitch -g sgswitch /run/sgswitch /var/lib/sgswitch
-COPY --from=build /src/target/release/sgswitchd /src/target/release/sgctl /usr/local/bin/
-COPY docs/sgswitchd.toml /etc/sgswitch/sgswitchd.toml
-# Ports over kernel interfaces need CAP_NET_RAW and CAP_NET_ADMIN; vfio needs
-# its group's device, and hugepages their mount.
+    && install -d -m 700 -o sgswitch -g sgswitch /var/lib/sgswitch /var/log/sgswitch \
+    && install -d -o sgswitch -g sgswitch /run/sgswitch
 USER sgswitch
-HEALTHCHECK --interval=10s --timeout=3s CMD ["sgctl", "show", "status"]
+# The policy; the API's socket, beside those of virtual machines.
+VOLUME ["/var/lib/sgswitch", "/run/sgswitch"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["sgctl", "show", "status"]
 ENTRYPOINT ["sgswitchd", "--config", "/etc/sgswitch/sgswitchd.toml"]

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::lab::{Instance, Kind, Lab, binary, checksum_errors};
+use crate::lab::{Instance, Kind, Lab, checksum_errors};
+use crate::scripts::target;
 
 /// How long a machine may take to boot, or to answer: it is emulated, beside others.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -48,9 +49,7 @@ impl Default for Hardware {
 
 /// Kernel and initramfs, which `scripts/guest` makes.
 fn image(name: &str) -> PathBuf {
-    let programs = binary("probe");
-    let target = programs.ancestors().nth(2).expect("a folder of builds");
-    let path = target.join("guest").join(name);
+    let path = target().join("guest").join(name);
     assert!(path.exists(), "there is no {}: scripts/guest makes it", path.display());
     path
 }

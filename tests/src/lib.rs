@@ -10,8 +10,10 @@ mod guest;
 mod lab;
 pub mod policy;
 pub mod product;
+mod scripts;
 pub mod specification;
 
 pub use command::run;
 pub use guest::{Guest, Hardware, Machine};
 pub use lab::{Conversation, Instance, Kind, Lab, Options, Server, binary, stop_on_signals};
+pub use scripts::{must, script, target};

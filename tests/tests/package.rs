@@ -2,42 +2,18 @@
 //! it, and that it runs with its own configuration and its own example.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use system_tests::binary;
-
-/// Runs the packaging for a target folder's binaries.
-fn package(target: &Path, profile: &str, into: &Path) -> Output {
-    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/package"))
-        .env("CARGO_TARGET_DIR", target)
-        .env("SGSWITCH_PROFILE", profile)
-        .env("SGSWITCH_PACKAGES", into)
-        .output()
-        .expect("bash")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// What a command that succeeds prints.
-fn said(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
-    text(&output.stdout)
-}
+use system_tests::{must, script};
 
 /// The package of these tests' binaries.
 fn packaged(folder: &Path) -> PathBuf {
-    let binaries = binary("sgswitchd").parent().expect("a folder").to_path_buf();
-    let profile = binaries.file_name().expect("a profile").to_str().expect("plain letters").to_string();
-    let output = package(binaries.parent().expect("a target"), &profile, folder);
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let path = PathBuf::from(text(&output.stdout).lines().last().expect("a path"));
+    let printed = must(script("package").env("SGSWITCH_PACKAGES", folder));
+    let path = PathBuf::from(printed.lines().last().expect("a path"));
     assert_eq!(path, folder.join(format!("sgswitch_{}_amd64.deb", env!("CARGO_PKG_VERSION"))));
     path
 }
@@ -57,7 +33,7 @@ fn the_package_is_whole_and_runs_as_it_is_installed() {
     let folder = tempfile::tempdir().unwrap();
     let deb = packaged(folder.path());
     let field =
-        |name: &str| said(Command::new("dpkg-deb").arg("--field").arg(&deb).arg(name)).trim().to_string();
+        |name: &str| must(Command::new("dpkg-deb").arg("--field").arg(&deb).arg(name)).trim().to_string();
     assert_eq!((field("Package"), field("Version")), ("sgswitch".into(), env!("CARGO_PKG_VERSION").into()));
     let depends = field("Depends");
     for library in
@@ -65,7 +41,7 @@ fn the_package_is_whole_and_runs_as_it_is_installed() {
     {
         assert!(depends.contains(library), "{library} in {depends}");
     }
-    let contents = said(Command::new("dpkg-deb").arg("--contents").arg(&deb));
+    let contents = must(Command::new("dpkg-deb").arg("--contents").arg(&deb));
     for line in contents.lines() {
         assert!(line.contains(" root/root "), "{line}");
         let may_write = &line[5..6] == "w" || &line[8..9] == "w";
@@ -73,7 +49,7 @@ fn the_package_is_whole_and_runs_as_it_is_installed() {
     }
 
     let root = folder.path().join("root");
-    said(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&root));
+    must(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&root));
     for file in [
         "lib/systemd/system/sgswitchd.service",
         "usr/share/bash-completion/completions/sgctl",
@@ -89,15 +65,15 @@ fn the_package_is_whole_and_runs_as_it_is_installed() {
     ] {
         assert!(std::fs::metadata(root.join(file)).is_ok_and(|f| f.len() > 0), "{file} is missing or empty");
     }
-    let sections = said(Command::new("readelf").arg("-SW").arg(root.join("usr/sbin/sgswitchd")));
+    let sections = must(Command::new("readelf").arg("-SW").arg(root.join("usr/sbin/sgswitchd")));
     assert!(!sections.contains(".debug_info"), "it is not stripped");
 
     let control = folder.path().join("control");
-    said(Command::new("dpkg-deb").arg("-e").arg(&deb).arg(&control));
+    must(Command::new("dpkg-deb").arg("-e").arg(&deb).arg(&control));
     assert_eq!(std::fs::read_to_string(control.join("conffiles")).unwrap(), "/etc/sgswitch/sgswitchd.toml\n");
-    said(Command::new("md5sum").args(["--check", "--quiet"]).arg(control.join("md5sums")).current_dir(&root));
+    must(Command::new("md5sum").args(["--check", "--quiet"]).arg(control.join("md5sums")).current_dir(&root));
     for script in ["postinst", "prerm", "postrm"] {
-        said(Command::new("sh").arg("-n").arg(control.join(script)));
+        must(Command::new("sh").arg("-n").arg(control.join(script)));
     }
     runs(folder.path(), &root);
 }
@@ -125,11 +101,11 @@ fn runs(folder: &Path, root: &Path) {
         assert!(daemon.0.try_wait().unwrap().is_none() && Instant::now() < deadline, "{log}");
         std::thread::sleep(Duration::from_millis(50));
     }
-    let show = |what: &str| serde_json::from_str::<Value>(&said(&mut sgctl(&["show", what]))).unwrap();
+    let show = |what: &str| serde_json::from_str::<Value>(&must(&mut sgctl(&["show", what]))).unwrap();
     assert_eq!(show("status")["State"], "closed");
     let example = root.join("usr/share/doc/sgswitch/examples/policy.yaml");
     let pushed: Value =
-        serde_json::from_str(&said(&mut sgctl(&["push", example.to_str().unwrap()]))).unwrap();
+        serde_json::from_str(&must(&mut sgctl(&["push", example.to_str().unwrap()]))).unwrap();
     assert_eq!((&pushed["enforced"], &pushed["notices"]), (&true.into(), &Value::Array(vec![])), "{pushed}");
     assert_eq!(show("status")["State"], "enforcing");
     kill(Pid::from_raw(daemon.0.id() as i32), Signal::SIGTERM).unwrap();
@@ -139,8 +115,11 @@ fn runs(folder: &Path, root: &Path) {
 #[test]
 fn without_binaries_there_is_no_package() {
     let folder = tempfile::tempdir().unwrap();
-    let output = package(folder.path(), "debug", folder.path());
+    let mut package = script("package");
+    package.env("CARGO_TARGET_DIR", folder.path()).env("SGSWITCH_PACKAGES", folder.path());
+    let output = package.env("SGSWITCH_PROFILE", "debug").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("debug/sgswitchd: run cargo build"), "{}", text(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("debug/sgswitchd: run cargo build"), "{said}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use caps::CapSet;
 use dpdk::{Eal, Mempool, MempoolConfig};
 use engine::snapshot::Snapshot;
 use policy::{Compiler, Context, Rulebook, self_check_by, validate};
@@ -32,6 +33,7 @@ const MEMPOOL_CACHE: u32 = 256;
 /// Starts the switch, serves until a signal, and stops it.
 pub fn run(config: Config) -> Result<()> {
     engine_runs_here()?;
+    take_up_capabilities()?;
     // Before anything else: a signal that arrives while the switch starts stops it in order.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = Signals::new(&runtime)?;
@@ -96,6 +98,14 @@ pub fn run(config: Config) -> Result<()> {
         drop(thread.join());
     }
     served
+}
+
+/// Puts into effect what this process is permitted: a user of a container has what the
+/// program's file permits and the container was given, and starts with none of it. Before
+/// there are other threads, which take it over.
+fn take_up_capabilities() -> Result<()> {
+    let permitted = caps::read(None, CapSet::Permitted)?;
+    Ok(caps::set(None, CapSet::Effective, &permitted)?)
 }
 
 /// What the operator stops the daemon with.
