@@ -75,25 +75,32 @@ impl FlowHasher {
     #[inline]
     pub fn hash(&self, key: &FlowKey) -> FlowHash {
         match key.family() {
-            Family::V4 => self.hash_v4(key),
-            Family::V6 => self.hash_v6(key),
+            Family::V4 => self.hash_v4(key, true),
+            Family::V6 => self.hash_v6(key, true),
         }
     }
 
-    /// [`FlowHasher::hash`] of a key that is known to be of IPv4.
+    /// [`FlowHasher::hash`] of a key that is known to be of IPv4. Where there are no
+    /// workers to share flows with, nobody needs to know the `owner`.
     #[inline(always)]
-    pub(crate) fn hash_v4(&self, key: &FlowKey) -> FlowHash {
+    pub(crate) fn hash_v4(&self, key: &FlowKey, owner: bool) -> FlowHash {
         let block = key.hashed_v4();
-        let bucket = self.spread.bucket(u128::from(block as u32 ^ (block >> 32) as u32), key.spread_ports());
-        FlowHash(self.mix_one(block) & KEYED | u64::from(bucket) << BUCKET_SHIFT)
+        let sum = || u128::from(block as u32 ^ (block >> 32) as u32);
+        self.with_owner(self.mix_one(block), owner, || self.spread.bucket(sum(), key.spread_ports()))
     }
 
     /// The same of IPv6.
     #[inline(always)]
-    pub(crate) fn hash_v6(&self, key: &FlowKey) -> FlowHash {
+    pub(crate) fn hash_v6(&self, key: &FlowKey, owner: bool) -> FlowHash {
         let ([low, high], rest) = key.hashed();
-        let bucket = self.spread.bucket(low ^ high, key.spread_ports());
-        FlowHash(self.mix([low, high, rest.into()]) & KEYED | u64::from(bucket) << BUCKET_SHIFT)
+        let bucket = || self.spread.bucket(low ^ high, key.spread_ports());
+        self.with_owner(self.mix([low, high, rest.into()]), owner, bucket)
+    }
+
+    #[inline(always)]
+    fn with_owner(&self, mixed: u64, owner: bool, bucket: impl FnOnce() -> u8) -> FlowHash {
+        let bucket = if owner { u64::from(bucket()) } else { 0 };
+        FlowHash(mixed & KEYED | bucket << BUCKET_SHIFT)
     }
 
     #[inline(always)]

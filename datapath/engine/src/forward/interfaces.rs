@@ -405,7 +405,7 @@ pub(super) mod tests {
                     for incarnation in 1..3 {
                         let one = InterfaceId::new(slot, incarnation);
                         prop_assert_eq!(id(all.get(one)), id(anew.get(one)));
-                        prop_assert_eq!(all.endpoint(one).map(|e| (e.id, e.mac)), anew.endpoint(one).map(|e| (e.id, e.mac)));
+                        prop_assert_eq!(all.endpoint(one).map(|e| (e.id, e.mac())), anew.endpoint(one).map(|e| (e.id, e.mac())));
                     }
                 }
                 for vpc in [0, 1].map(VpcIndex) {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::addr::{Addr, MacAddr};
 use crate::conntrack::Timeouts;
 use crate::ids::{InterfaceId, PortIndex, VlanId, VpcIndex};
-use crate::policy::{Direction, NetworkAcl, Policy, Query, Revoked, Tables};
+use crate::policy::{Direction, NetworkAcl, Policy, Probe, Query, Revoked, Tables};
 use crate::verdict::Judgement;
 
 /// An elastic network interface: what security groups protect.
@@ -117,6 +117,23 @@ impl Interface {
         match self.policy.judge(tables, direction, query) {
             Judgement::Untracked if self.settings.force_tracking => Judgement::Tracked,
             judgement => judgement,
+        }
+    }
+
+    /// The same in two steps, as [`Policy::judge_or_probe`] has them.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn judge_or_probe(
+        &self,
+        tables: &Tables,
+        direction: Direction,
+        query: &Query,
+    ) -> Result<Judgement, Probe> {
+        match self.policy.judge_or_probe(tables, direction, query) {
+            Ok(Judgement::Untracked) if self.settings.force_tracking => Ok(Judgement::Tracked),
+            result => result,
         }
     }
 

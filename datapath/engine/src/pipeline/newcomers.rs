@@ -2,9 +2,10 @@
 //! flow that the next is of.
 //!
 //! Rules do not depend on connections. So plain packets that had none when the burst
-//! was looked up are judged by rules first, all together, and the lines where their
-//! connections will lie are asked for; then each is settled in its turn. Should one
-//! have a connection by then, what rules had to say of it is forgotten.
+//! was looked up are judged by rules first, all together: what tells who their remote
+//! addresses are is asked for, then read, and the lines where their connections will
+//! lie are asked for. Then each is settled in its turn. Should one have a connection
+//! by then, what rules had to say of it is forgotten.
 
 use arrayvec::ArrayVec;
 
@@ -19,7 +20,7 @@ use crate::forward::{Delivery, Endpoint, Interface, VlanEdit};
 use crate::ids::InterfaceId;
 use crate::packet::plain::{self, Ethernet};
 use crate::packet::{Tcp, protocol};
-use crate::policy::{Direction, Query, Service};
+use crate::policy::{Direction, Probe, Query, Service};
 use crate::verdict::{DropReason, Judgement};
 
 /// The two ends of new flows, found once for packets that come one after the other.
@@ -36,21 +37,46 @@ struct Ends<'a> {
     is_outside: bool,
 }
 
-/// A plain packet without a connection, and how rules judge it at either end; `None`:
-/// that end is not on this switch, or was not asked.
+/// How rules judge a packet at one end.
+#[derive(Clone, Copy)]
+enum Opinion {
+    /// So.
+    Is(Judgement),
+    /// It depends on who the remote address is, which was asked for.
+    Waits(Probe),
+    /// That end is not on this switch, or was not asked.
+    Absent,
+}
+
+impl Opinion {
+    fn is(self, judgement: Judgement) -> bool {
+        matches!(self, Opinion::Is(is) if is == judgement)
+    }
+}
+
+/// A plain packet without a connection, and how rules judge it at either end.
 struct Newcomer<'g> {
     glance: &'g Glance,
     /// Their place in the list.
     ends: u8,
-    outbound: Option<Judgement>,
-    inbound: Option<Judgement>,
+    outbound: Opinion,
+    inbound: Opinion,
 }
-
-const _: () = assert!(size_of::<Newcomer<'_>>() == 16);
 
 impl Newcomer<'_> {
     fn is_tracked(&self) -> bool {
-        [self.outbound, self.inbound].contains(&Some(Judgement::Tracked))
+        self.outbound.is(Judgement::Tracked) || self.inbound.is(Judgement::Tracked)
+    }
+
+    /// What it asks at the end that it is leaving, and at the one that it comes to.
+    #[inline]
+    fn queries(&self) -> [Query; 2] {
+        let (key, side) = (&self.glance.key, self.glance.side());
+        let [(src, src_port), (dst, dst_port)] = [key.endpoint(side), key.endpoint(side.other())];
+        let service = |port| Service::with_ports(key.protocol(), port);
+        let (service, reply_service) = (service(dst_port), Some(service(src_port)));
+        let query = |remote| Query { vpc: key.vpc(), family: key.family(), service, reply_service, remote };
+        [query(dst), query(src)]
     }
 }
 
@@ -78,17 +104,26 @@ impl<'a> Turn<'_, 'a> {
         let mut ends = ArrayVec::<Ends<'a>, BURST>::new();
         let mut newcomers = ArrayVec::<Newcomer<'_>, BURST>::new();
         for (place, (glance, known)) in unsettled.iter().enumerate() {
-            let newcomer = if *known { None } else { self.newcomer(glance, arrivals, &mut ends) };
-            order[glance.index()] = Some(match newcomer {
-                Some(newcomer) => {
-                    newcomers.push(newcomer);
-                    Left::Newcomer(newcomers.len() as u8 - 1)
-                }
-                None => Left::Glance(place as u8),
-            });
+            order[glance.index()] = Some(Left::Glance(place as u8));
+            if !known && self.find_ends(glance, arrivals, &mut ends) {
+                let ends = (ends.len() - 1) as u8;
+                let (outbound, inbound) = (Opinion::Absent, Opinion::Absent);
+                newcomers.push(Newcomer { glance, ends, outbound, inbound });
+            }
         }
-        for newcomer in newcomers.iter().filter(|newcomer| newcomer.is_tracked()) {
-            self.engine.table.prefetch_room(newcomer.glance.hash);
+        for newcomer in &mut newcomers {
+            self.ask_rules(newcomer, &ends[usize::from(newcomer.ends)]);
+        }
+        for (place, newcomer) in newcomers.iter_mut().enumerate() {
+            self.read_probes(newcomer, &ends[usize::from(newcomer.ends)]);
+            if newcomer.is_tracked() {
+                // What does not open a connection may be the answer to a rule that is gone.
+                if segment(newcomer.glance, arrivals).is_some_and(|tcp| !tcp.flags.opens()) {
+                    continue;
+                }
+                self.engine.table.prefetch_room(newcomer.glance.hash);
+            }
+            order[newcomer.glance.index()] = Some(Left::Newcomer(place as u8));
         }
         let inserted = self.engine.table.statistics().inserted;
         let mut missed = 0;
@@ -122,42 +157,61 @@ impl<'a> Turn<'_, 'a> {
         table.statistics().inserted != inserted && table.lookup(self.now, glance.hash, &glance.key).is_some()
     }
 
-    /// Has rules judge a packet without a connection; `None` if more than rules has to
-    /// be asked, or there is a reason to refuse it that they do not know.
+    /// Notes the ends of a packet as the last in the list; false if more than rules has
+    /// to be asked about it, or there is a reason to refuse it that they do not know.
     #[inline]
-    fn newcomer<'g>(
+    fn find_ends(
         &self,
-        glance: &'g Glance,
+        glance: &Glance,
         arrivals: &[Arrival<'_>],
-        all_ends: &mut ArrayVec<Ends<'a>, BURST>,
-    ) -> Option<Newcomer<'g>> {
+        list: &mut ArrayVec<Ends<'a>, BURST>,
+    ) -> bool {
         let is_of = |ends: &Ends<'_>| (ends.from, ends.destination) == (glance.sender, glance.destination());
-        if !all_ends.last().is_some_and(is_of) {
-            all_ends.push(self.ends(glance)?);
+        if !list.last().is_some_and(is_of) {
+            let Some(ends) = self.ends(glance) else { return false };
+            list.push(ends);
         }
-        let ends = all_ends.last()?;
-        let (key, side) = (&glance.key, glance.side());
-        let [(src, src_port), (dst, dst_port)] = [key.endpoint(side), key.endpoint(side.other())];
-        if ends.endpoint.is_some_and(|receiver| !may_receive(self.snapshot, receiver, glance))
-            || ends.is_outside && self.may_be_beyond_rules(glance, ends, arrivals)
+        list.last().is_some_and(|ends| {
+            ends.endpoint.is_none_or(|receiver| may_receive(self.snapshot, receiver, glance))
+                && !(ends.is_outside && self.may_be_beyond_rules(glance, ends, arrivals))
+        })
+    }
+
+    /// Has rules judge a packet at both ends, as far as they can without knowing who
+    /// the remote addresses are.
+    #[inline]
+    fn ask_rules(&self, newcomer: &mut Newcomer<'_>, ends: &Ends<'_>) {
+        let [there, back] = newcomer.queries();
+        let ask = |end: Option<&Interface>, direction, query| match end {
+            Some(interface) => match interface.judge_or_probe(&self.snapshot.tables, direction, query) {
+                Ok(judgement) => Opinion::Is(judgement),
+                Err(probe) => Opinion::Waits(probe),
+            },
+            None => Opinion::Absent,
+        };
+        newcomer.outbound = ask(ends.sender, Direction::Outbound, &there);
+        if !newcomer.outbound.is(Judgement::Denied) {
+            newcomer.inbound = ask(ends.receiver.interface(), Direction::Inbound, &back);
+        }
+    }
+
+    /// The rest, which was asked for.
+    #[inline]
+    fn read_probes(&self, newcomer: &mut Newcomer<'_>, ends: &Ends<'_>) {
+        let tables = &self.snapshot.tables;
+        if let (Opinion::Waits(probe), Some(sender)) = (newcomer.outbound, ends.sender) {
+            let [query, _] = newcomer.queries();
+            let judgement = sender.policy.judge_probed(tables, Direction::Outbound, &query, probe);
+            newcomer.outbound = Opinion::Is(judgement);
+        }
+        if newcomer.outbound.is(Judgement::Denied) {
+            newcomer.inbound = Opinion::Absent;
+        } else if let (Opinion::Waits(probe), Some(receiver)) = (newcomer.inbound, ends.receiver.interface())
         {
-            return None;
+            let [_, query] = newcomer.queries();
+            let judgement = receiver.policy.judge_probed(tables, Direction::Inbound, &query, probe);
+            newcomer.inbound = Opinion::Is(judgement);
         }
-        let service = |port| Service::with_ports(key.protocol(), port);
-        let (service, reply_service) = (service(dst_port), Some(service(src_port)));
-        let ask = |end: Option<&Interface>, direction, remote| {
-            let query = Query { vpc: key.vpc(), family: key.family(), service, reply_service, remote };
-            end.map(|interface| interface.judge(&self.snapshot.tables, direction, &query))
-        };
-        let outbound = ask(ends.sender, Direction::Outbound, dst);
-        let inbound = match outbound {
-            Some(Judgement::Denied) => None,
-            _ => ask(ends.receiver.interface(), Direction::Inbound, src),
-        };
-        let newcomer = Newcomer { glance, ends: all_ends.len() as u8 - 1, outbound, inbound };
-        // What does not open a connection may be the answer to a rule that is gone.
-        let opens = || segment(glance, arrivals).is_none_or(|tcp| tcp.flags.opens());
-        (!newcomer.is_tracked() || opens()).then_some(newcomer)
     }
 
     /// Whether a packet from or to an uplink may be exempt from rules, or has a source
@@ -197,7 +251,7 @@ impl<'a> Turn<'_, 'a> {
     /// Settles a packet that has no connection as rules have judged it.
     fn settle_newcomer(&mut self, newcomer: &Newcomer<'_>, ends: &Ends<'a>, arrivals: &[Arrival<'_>]) {
         let Newcomer { glance, outbound, inbound, .. } = newcomer;
-        if *outbound == Some(Judgement::Denied) {
+        if outbound.is(Judgement::Denied) {
             return self.refuse_plain(glance, Refused(DropReason::OutboundDenied, ends.from));
         }
         let opened = if newcomer.is_tracked() {
@@ -206,7 +260,7 @@ impl<'a> Turn<'_, 'a> {
             Ok(())
         };
         // The receiver's refusal is reported first; the sender's side is tracked all the same (D24).
-        if *inbound == Some(Judgement::Denied) {
+        if inbound.is(Judgement::Denied) {
             return self.refuse_plain(glance, Refused(DropReason::InboundDenied, ends.receiver.id()));
         }
         if let Err(refused) = opened {
@@ -243,9 +297,8 @@ impl<'a> Turn<'_, 'a> {
     ) -> Result<(), Refused> {
         let Newcomer { glance, outbound, inbound, .. } = newcomer;
         let (now, side) = (self.now, glance.side());
-        let tracking = |end: Option<&'a Interface>, judgement: &Option<Judgement>| {
-            end.filter(|_| *judgement == Some(Judgement::Tracked))
-        };
+        let tracking =
+            |end: Option<&'a Interface>, opinion: &Opinion| end.filter(|_| opinion.is(Judgement::Tracked));
         let tracking = [tracking(ends.sender, outbound), tracking(ends.receiver.interface(), inbound)];
         let table = &mut self.engine.table;
         for interface in tracking.into_iter().flatten() {

@@ -52,7 +52,7 @@ impl Glance {
                     return false;
                 }
                 let (key, side) = FlowKey::of_plain_v4(origin.scopes[0], plain);
-                (self.key, self.hash) = (key, hasher.hash_v4(&key));
+                (self.key, self.hash) = (key, hasher.hash_v4(&key, origin.is_shared));
                 side
             }
             Some(Family::V6) => {
@@ -61,7 +61,7 @@ impl Glance {
                     return false;
                 }
                 let (key, side) = FlowKey::of_plain_v6(origin.scopes[1], plain);
-                (self.key, self.hash) = (key, hasher.hash_v6(&key));
+                (self.key, self.hash) = (key, hasher.hash_v6(&key, origin.is_shared));
                 side
             }
             None => return false,
@@ -154,6 +154,8 @@ pub(super) struct Origin<'a> {
     sender: InterfaceId,
     /// Whether they came by one of several uplinks: which, is to be noted.
     is_learnt: bool,
+    /// Whether flows may belong to other workers.
+    is_shared: bool,
     snapshot: &'a Snapshot,
 }
 
@@ -268,6 +270,7 @@ impl<'a> Turn<'_, 'a> {
             v6: sender.map_or((0, 0), Endpoint::first_v6),
             sender: sender.map_or(InterfaceId::NONE, |sender| sender.id),
             is_learnt: sender.is_none() && self.has_several_uplinks(vpc),
+            is_shared: self.engine.workers > 1,
             snapshot,
         })
     }

@@ -6,8 +6,8 @@
 //! hold it), protocol and port to one number. A policy is what an interned set
 //! of groups permits: services open to everyone, and services per source.
 //!
-//! A sub-batch of packets is judged in two steps: [`Tables::probe`] asks for the
-//! line of each remote address, [`Policy::judge_probed`] reads it.
+//! A sub-batch of packets is judged in two steps: [`Policy::judge_or_probe`] asks for
+//! the line of each remote address that matters, [`Policy::judge_probed`] reads it.
 //!
 //! The work per packet is bounded by what one address can belong to
 //! ([`MAX_GROUPS`] groups and [`MAX_COVERING`] blocks), not by rules.
@@ -62,8 +62,7 @@ pub struct Probe(KeyHash);
 const PROBED_SCOPES: usize = 4;
 
 impl Tables {
-    /// Asks for what a judgement on a packet of this remote address will read:
-    /// do this for all packets of a sub-batch, then [`Policy::judge_probed`] each.
+    /// Asks for what a judgement on a packet of this remote address will read.
     #[inline]
     pub fn probe(&self, vpc: VpcIndex, remote: Addr) -> Probe {
         let hash = KeyHash::of(remote.0);

@@ -144,8 +144,26 @@ impl Policy {
             .unwrap_or_else(|| self.judge_by_sources(tables, direction, query, KeyHash::of(query.remote.0)))
     }
 
-    /// The same for a packet whose remote address was asked for ahead of its
-    /// use ([`Tables::probe`]).
+    /// The first of two steps, for packets that are judged together: the judgement,
+    /// if who the remote address is does not matter; else asks for what tells that.
+    ///
+    /// # Errors
+    /// With what to ask for in the second step, [`Policy::judge_probed`].
+    #[inline]
+    pub fn judge_or_probe(
+        &self,
+        tables: &Tables,
+        direction: Direction,
+        query: &Query,
+    ) -> Result<Judgement, Probe> {
+        match self.judge_by_everyone(direction, query) {
+            Some(judgement) => Ok(judgement),
+            None if self.planes[direction as usize].rows.is_empty() => Ok(Judgement::Denied),
+            None => Err(tables.probe(query.vpc, query.remote)),
+        }
+    }
+
+    /// The second step.
     #[inline]
     pub fn judge_probed(
         &self,
@@ -154,8 +172,7 @@ impl Policy {
         query: &Query,
         probe: Probe,
     ) -> Judgement {
-        self.judge_by_everyone(direction, query)
-            .unwrap_or_else(|| self.judge_by_sources(tables, direction, query, probe.0))
+        self.judge_by_sources(tables, direction, query, probe.0)
     }
 
     /// Asks for the lines of this policy that judging a packet begins with.
