@@ -41,7 +41,7 @@ pub fn books() -> Books {
     let names = (1..=2).map(|n| (InterfaceId::new(n, 1), format!("eni-{n}"))).collect();
     let names = Names { interfaces: names, vpcs: HashMap::from([(VpcIndex(0), "vpc-1".to_string())]) };
     let mut books = Books::default();
-    books.add(1, Arc::new(policy), names);
+    books.add(1, Rulebook::new(Arc::new(policy)), names);
     books
 }
 
@@ -96,7 +96,7 @@ fn measurements_are_few_bounded_and_given_up_when_nobody_ends_them() {
 fn policies_of_the_last_generations_are_kept_and_no_more() {
     let mut books = books();
     for generation in 2..=6 {
-        books.add(generation, Arc::default(), Names::default());
+        books.add(generation, Rulebook::default(), Names::default());
     }
     let known: Vec<u64> = (1..=7).filter(|generation| books.of(*generation).is_some()).collect();
     assert_eq!(known, [3, 4, 5, 6]);

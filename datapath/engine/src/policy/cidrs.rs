@@ -2,6 +2,7 @@ use hashbrown::HashMap;
 
 use super::SourceId;
 use crate::addr::{Addr, Family, Prefix};
+use crate::arch::prefetch_slice;
 
 /// The most blocks and prefix lists that may hold one address.
 pub const MAX_COVERING: usize = 64;
@@ -16,7 +17,8 @@ const STRIDE: u32 = 6;
 #[derive(Clone, Debug)]
 pub struct Cidrs {
     tries: [Trie; 2],
-    /// The lists that leaves refer to, one after the other, each behind its length.
+    /// The lists that leaves refer to, one after the other, each behind its length:
+    /// none, or more than one. One source alone is in the leaf itself.
     sources: Vec<SourceId>,
 }
 
@@ -43,14 +45,19 @@ fn root_bits(family: usize, blocks: usize) -> u32 {
 #[derive(Clone, Debug)]
 struct Trie {
     root_bits: u32,
-    /// By the first bits: [`NODE`] and a node, or a class.
-    root: Vec<u32>,
+    /// By the first bits: [`NODE`] and a node, or a leaf.
+    root: Vec<SourceId>,
     nodes: Vec<Node>,
-    leaves: Vec<Class>,
+    /// While the trie is built, numbers of classes; then a source, or [`LIST`] and
+    /// where a list lies.
+    leaves: Vec<SourceId>,
 }
 
 /// Of an entry of the root: it leads to a node.
 const NODE: u32 = 1 << 31;
+
+/// Of a leaf: it is not a source.
+const LIST: u32 = 1 << 30;
 
 /// A step of six bits: the bits of `inner` lead to nodes, the others to leaves.
 /// Equal leaves beside each other are kept once: `runs` has a bit where one begins.
@@ -62,21 +69,26 @@ struct Node {
     first_leaf: u32,
 }
 
-/// An interned list of sources: while a trie is built its number, and then where
-/// it lies.
+/// An interned list of sources, while a trie is built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Class(u32);
 
 impl Trie {
+    /// Asks for the line that a search begins at.
     #[inline]
-    fn class(&self, bits: u128) -> Class {
+    fn prefetch(&self, bits: u128) {
+        prefetch_slice(&self.root, ((bits >> 64) as u64 >> (64 - self.root_bits)) as usize);
+    }
+
+    #[inline]
+    fn leaf(&self, bits: u128) -> Option<&SourceId> {
         // Of IPv4 all bits are in the upper half, of IPv6 most that matter.
         let upper = (bits >> 64) as u64;
-        let entry = self.root[(upper >> (64 - self.root_bits)) as usize];
-        if entry & NODE == 0 {
-            return Class(entry);
+        let entry = &self.root[(upper >> (64 - self.root_bits)) as usize];
+        if entry.0 & NODE == 0 {
+            return Some(entry);
         }
-        let mut at = (entry ^ NODE) as usize;
+        let mut at = (entry.0 ^ NODE) as usize;
         let mut offset = self.root_bits;
         // The trie is at most 21 deep; the bound is for the reader.
         while let Some(node) = self.nodes.get(at) {
@@ -87,12 +99,12 @@ impl Trie {
             let up_to = u64::MAX >> (63 - branch);
             if node.inner >> branch & 1 == 0 {
                 let run = (node.runs & up_to).count_ones() as usize;
-                return self.leaves[node.first_leaf as usize + run - 1];
+                return self.leaves.get(node.first_leaf as usize + run - 1);
             }
             at = node.first_node as usize + (node.inner & up_to).count_ones() as usize - 1;
             offset += STRIDE;
         }
-        Class::default()
+        None
     }
 }
 
@@ -140,16 +152,18 @@ impl Cidrs {
             })?);
         }
         let mut sources = Vec::new();
-        let places = classes.lists.iter().map(|list| {
-            sources.push(SourceId(list.len() as u32));
-            sources.extend_from_slice(list);
-            (sources.len() - list.len() - 1) as u32
+        let leaves = classes.lists.iter().map(|list| match list[..] {
+            [source] if source.0 < LIST => source,
+            _ => {
+                sources.push(SourceId(list.len() as u32));
+                sources.extend_from_slice(list);
+                SourceId(LIST | (sources.len() - list.len() - 1) as u32)
+            }
         });
-        let places: Vec<u32> = places.collect();
-        for trie in &mut tries {
-            let classes = trie.root.iter_mut().filter(|entry| **entry & NODE == 0);
-            classes.for_each(|class| *class = places[*class as usize]);
-            trie.leaves.iter_mut().for_each(|class| class.0 = places[class.0 as usize]);
+        let leaves: Vec<SourceId> = leaves.collect();
+        for Trie { root, leaves: own, .. } in &mut tries {
+            let classes = root.iter_mut().filter(|entry| entry.0 & NODE == 0).chain(own);
+            classes.for_each(|class| *class = leaves[class.0 as usize]);
         }
         let [v4, v6] = tries.try_into().expect("a trie for each family");
         Ok(Cidrs { tries: [v4, v6], sources })
@@ -158,9 +172,18 @@ impl Cidrs {
     /// The sources whose blocks hold the address, each once.
     #[inline]
     pub fn covering(&self, addr: Addr) -> &[SourceId] {
-        let class = self.tries[addr.family() as usize].class(bits(addr));
-        let [count, rest @ ..] = &self.sources[class.0 as usize..] else { return &[] };
+        let Some(leaf) = self.tries[addr.family() as usize].leaf(bits(addr)) else { return &[] };
+        if leaf.0 & LIST == 0 {
+            return std::slice::from_ref(leaf);
+        }
+        let [count, rest @ ..] = &self.sources[(leaf.0 ^ LIST) as usize..] else { return &[] };
         &rest[..count.0 as usize]
+    }
+
+    /// Asks for the line that a search for the address begins at.
+    #[inline]
+    pub(super) fn prefetch(&self, addr: Addr) {
+        self.tries[addr.family() as usize].prefetch(bits(addr));
     }
 }
 
@@ -208,14 +231,14 @@ fn trie(classes: &mut Classes, blocks: &[Block], root_bits: u32) -> Result<Trie,
         let count = 1 << (root_bits - block.length);
         fill(classes, &mut slots[first(block)..][..count], block)?;
     }
-    let root = slots.iter().map(|class| class.0).collect();
+    let root = slots.iter().map(|class| SourceId(class.0)).collect();
     let mut trie = Trie { root_bits, root, nodes: Vec::new(), leaves: Vec::new() };
     for chunk in blocks.chunk_by(|a, b| first(a) == first(b)) {
         let longer: Vec<Block> = chunk.iter().copied().filter(|b| b.length > root_bits).collect();
         if let Some(block) = longer.first() {
             let (slot, at) = (first(block), trie.nodes.len());
             trie.nodes.push(Node::default());
-            trie.root[slot] = NODE | at as u32;
+            trie.root[slot] = SourceId(NODE | at as u32);
             build(&mut trie, classes, at, root_bits, &longer, slots[slot])?;
         }
     }
@@ -266,7 +289,7 @@ fn build(
     for (branch, class) in slots.iter().enumerate().filter(|(branch, _)| inner >> branch & 1 == 0) {
         if last != Some(class) {
             node.runs |= 1 << branch;
-            trie.leaves.push(*class);
+            trie.leaves.push(SourceId(class.0));
             last = Some(class);
         }
     }

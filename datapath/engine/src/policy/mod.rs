@@ -69,6 +69,7 @@ impl Tables {
         for &scope in self.scopes(vpc).iter().take(PROBED_SCOPES) {
             self.members.prefetch(hash, scope);
         }
+        self.cidrs.prefetch(remote);
         Probe(hash)
     }
 
