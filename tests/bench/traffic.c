@@ -178,7 +178,8 @@ static uint16_t converse(uint16_t port, uint16_t number, struct rte_mbuf *mbufs[
 			}
 		}
 		counts->sent += given;
-		counts->last_tsc = talk.last_tsc = rte_rdtsc();
+		if (given)
+			counts->last_tsc = talk.last_tsc = rte_rdtsc();
 	}
 	rte_pktmbuf_free_bulk(mbufs + given, count - given);
 	return given;

@@ -129,9 +129,15 @@ impl Bench {
     fn start_floor(&self, traffic: Traffic) -> io::Result<Running> {
         let load = traffic.load();
         let mut command = Command::new("dpdk-testpmd");
-        command.args(["-l", &format!("0,{}", self.core)]).args(self.plugin.eal(&load)).arg("--");
+        command
+            .args(["-l", &format!("0,{}", self.core)])
+            .arg("--in-memory")
+            .args(self.plugin.eal(&load))
+            .arg("--");
         command.args(["--forward-mode=macswap", "--port-topology=paired", "--auto-start"]);
-        command.args(["--nb-cores=1", "--total-num-mbufs=32768", "--stats-period=600"]).stdin(Stdio::null());
+        command
+            .args(["--nb-cores=1", "--no-flush-rx", "--total-num-mbufs=32768", "--stats-period=600"])
+            .stdin(Stdio::null());
         let mut child = self.spawn(&mut command, "testpmd", &load)?;
         match self.plugin.wait(&mut child, &load) {
             Ok(counts) => Ok(Running { children: vec![child], counts }),
@@ -187,9 +193,10 @@ impl Bench {
         command.arg("--config").arg(&config).arg("--socket").arg(&socket).arg("--store").arg(&store);
         command.args(["--cores", &cores.join(","), "--log", "warn", "--", "-l", "0"]);
         command.args(self.plugin.eal(load)).stdin(Stdio::null());
-        if let Some(megabytes) = self.ordinary_memory {
-            command.args(["--no-huge", "-m", &megabytes.to_string()]);
-        }
+        match self.ordinary_memory {
+            Some(megabytes) => command.args(["--no-huge", "--no-shconf", "-m", &megabytes.to_string()]),
+            None => command.arg("--in-memory"),
+        };
         let mut child = self.spawn(&mut command, "sgswitchd", load)?;
         let started = self.plugin.wait(&mut child, load).and_then(|counts| {
             let file = self.folder.join("policy.json");
