@@ -78,9 +78,7 @@ mod tests {
 
     #[test]
     fn workers_on_one_node_use_the_pool_there_is_and_others_one_of_their_own() {
-        let arguments =
-            ["-l", "0", "--no-huge", "--no-shconf", "--no-pci", "-m", "64", "--log-level", "error"];
-        let eal = Eal::init("numa", &arguments.map(String::from)).unwrap();
+        let eal = crate::test_eal();
         let config = MempoolConfig { mbufs: 1023, cache: 32, ..MempoolConfig::default() };
         let first = Mempool::new(&eal, "first", &config).unwrap();
         for node in [None, Some(0)] {

@@ -161,7 +161,7 @@ fn cut(
 
 #[cfg(test)]
 mod tests {
-    use dpdk::{Eal, MempoolConfig};
+    use dpdk::MempoolConfig;
     use engine::packet::TcpFlags;
     use engine::packet::build::{Packet, mac};
     use packet_socket::VnetHeader;
