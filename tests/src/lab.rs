@@ -46,6 +46,9 @@ pub enum Kind {
     AfXdp,
     /// A tap device of DPDK's.
     Tap,
+    /// A bond of two tap devices of DPDK's, of which the first sends: a bridge of the
+    /// kernel's joins them to a veth pair.
+    Bond,
     /// A vhost-user socket for a virtual machine, which the switch listens at or
     /// connects to.
     Vhost {
@@ -62,6 +65,7 @@ impl Kind {
             Kind::AfPacket => "af_packet",
             Kind::AfXdp => "af_xdp",
             Kind::Tap => "tap",
+            Kind::Bond => "bond",
             Kind::Vhost { .. } => "vhost-user",
         }
     }
@@ -112,6 +116,7 @@ impl Instance {
             }
             Kind::AfXdp => format!("net_af_xdp{number},iface={host}"),
             Kind::Tap => format!("net_tap{number},iface={host}"),
+            Kind::Bond => format!("net_bonding{number},mode=1,slave=net_tap{number}0,slave=net_tap{number}1"),
             Kind::Vhost { client } => {
                 let socket = self.socket().display().to_string();
                 format!("net_vhost{number},iface={socket},queues=2,client={}", u8::from(client))
@@ -122,6 +127,11 @@ impl Instance {
     /// The socket of its vhost-user port.
     pub fn socket(&self) -> PathBuf {
         self.folder.join(format!("{}.vhost", self.number))
+    }
+
+    /// The interfaces of a [`Kind::Bond`]'s members; the bond sends by the first.
+    pub fn members(&self) -> [String; 2] {
+        ["a", "b"].map(|member| format!("{}{member}", self.host))
     }
 
     /// The other end of its link, outside of its namespace.
@@ -263,13 +273,15 @@ pub struct Options {
     pub cores: String,
     /// Whether to use hugepages.
     pub hugepages: bool,
+    /// More ports, as `--port` takes them.
+    pub ports: Vec<String>,
     /// Instances whose ports are added later.
     pub later: &'static [&'static str],
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { cores: "1".to_string(), hugepages: false, later: &[] }
+        Options { cores: "1".to_string(), hugepages: false, ports: Vec::new(), later: &[] }
     }
 }
 
@@ -355,7 +367,15 @@ impl Lab {
         for instance in self.instances.iter().filter(|i| !options.later.contains(&&*i.name)) {
             command.arg("--port").arg(format!("{}={}", instance.name, instance.device()));
         }
+        for port in &options.ports {
+            command.arg("--port").arg(port);
+        }
         command.args(["--", "-l", "0", "--no-pci"]);
+        for instance in self.instances.iter().filter(|i| i.kind == Kind::Bond) {
+            for (which, interface) in instance.members().iter().enumerate() {
+                command.arg(format!("--vdev=net_tap{}{which},iface={interface}", instance.number));
+            }
+        }
         match options.hugepages {
             true => command.args(["--in-memory", "-m", "300"]),
             false => command.args(["--no-huge", "--no-shconf", "-m", "512"]),
@@ -370,6 +390,7 @@ impl Lab {
             std::thread::sleep(Duration::from_millis(20));
         }
         self.instances.iter().filter(|i| i.kind == Kind::Tap).for_each(Instance::move_tap);
+        self.instances.iter().filter(|i| i.kind == Kind::Bond).for_each(Instance::bridge);
     }
 
     /// Stops the daemon by SIGTERM and waits until it has ended well.
@@ -482,6 +503,20 @@ impl Instance {
         self.configure();
     }
 
+    /// Joins the members of its bond, which the switch has made, to its link.
+    fn bridge(&self) {
+        let bridge = format!("{}c", self.host);
+        run(&format!("ip link add {bridge} type bridge mcast_snooping 0"));
+        let [first, second] = self.members();
+        for interface in [&first, &second, &self.host, &bridge] {
+            run(&format!("sysctl -qw net.ipv6.conf.{interface}.disable_ipv6=1"));
+        }
+        for interface in [&first, &second, &self.host] {
+            run(&format!("ip link set {interface} master {bridge} up"));
+        }
+        run(&format!("ip link set {bridge} up"));
+    }
+
     /// Sets the interface in the namespace up.
     fn configure(&self) {
         let Instance { netns, .. } = self;
@@ -500,6 +535,9 @@ impl Instance {
             return;
         }
         try_run(&format!("ip link del {}", self.host));
+        if self.kind == Kind::Bond {
+            try_run(&format!("ip link del {}c", self.host));
+        }
         try_run(&format!("ip netns del {}", self.netns));
     }
 }

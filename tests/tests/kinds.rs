@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use engine::packet::build::{Packet, mac};
 use system_tests::policy::{all, document, from_everyone, from_group, group};
-use system_tests::{Kind, Lab, Options};
+use system_tests::{Kind, Lab, Options, run};
 
 const OPEN: u16 = 8080;
 const SHUT: u16 = 8081;
@@ -124,6 +124,45 @@ fn super_frames_are_cut_for_tap_devices() {
 #[test]
 fn super_frames_are_cut_for_xdp_sockets() {
     everything_passes_whole_and_nothing_else(&joined(Kind::AfXdp, Kind::PacketSocket));
+}
+
+/// Of taps, since vhost-user, virtio-user and memif do not take a bond's address (DPDK
+/// 22.11). Taps do not tell it that their link went: lost is the member that only receives.
+#[test]
+fn a_bond_carries_and_its_members_are_no_ports() {
+    let lab = joined(Kind::Bond, Kind::PacketSocket);
+    let (status, text) = lab.sgctl(&["-o", "json", "port", "show"]);
+    assert_eq!(status, 0, "{text}");
+    let shown: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(shown["Ports"].as_array().unwrap().len(), 2, "members are no ports: {text}");
+    everything_passes_whole_and_nothing_else(&lab);
+
+    let client = lab.instance("client");
+    let [_, second] = client.members();
+    let (status, text) = lab.sgctl(&["port", "add", "member", &format!("net_tap{}1", client.number)]);
+    assert!(status != 0 && text.contains("'client' has the device"), "{text}");
+    run(&format!("ip link set {second} down"));
+    everything_passes_whole_and_nothing_else(&lab);
+    run(&format!("ip link set {second} up"));
+    everything_passes_whole_and_nothing_else(&lab);
+}
+
+#[test]
+fn a_link_that_goes_is_counted_once() {
+    let lab = joined(Kind::PacketSocket, Kind::PacketSocket);
+    let (client, server) = (lab.instance("client"), lab.instance("server"));
+    let losses = || lab.total("sgswitch_port_link_losses_total");
+    // Looked at once a second: it has to be seen up first.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(losses(), 0);
+    run(&format!("ip -n {} link set eth0 down", client.netns()));
+    wait_until("the link is lost", || losses() == 1);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(losses(), 1, "it stays lost, and is counted no second time");
+    run(&format!("ip -n {} link set eth0 up", client.netns()));
+    run(&format!("ip -n {} addr replace {}/64 dev eth0 nodad", client.netns(), client.v6()));
+    wait_until("it carries again", || client.ping(&server.v4()));
+    assert_eq!(losses(), 1);
 }
 
 #[test]

@@ -225,6 +225,14 @@ impl Switch {
         Err(PushError::Store(format!("the policy is not stored: {error:#}; {anew}")))
     }
 
+    /// Whether the generation that somebody wants to change is the one in force.
+    pub fn is_at(&self, wanted: Option<u64>) -> Result<(), PushError> {
+        match (self.generation(), wanted) {
+            (current, Some(wanted)) if wanted != current => Err(PushError::Conflict { current }),
+            _ => Ok(()),
+        }
+    }
+
     fn push_steps(
         &mut self,
         change: Change<'_>,
@@ -233,10 +241,8 @@ impl Switch {
     ) -> Result<Pushed, PushError> {
         let start = options.received.unwrap_or_else(Instant::now);
         metrics.waited(start.elapsed());
+        self.is_at(options.if_generation)?;
         let current = self.generation();
-        if options.if_generation.is_some_and(|wanted| wanted != current) {
-            return Err(PushError::Conflict { current });
-        }
         let ports = self.bindable();
         let Wanted { policy, answer, notices } = self.wanted(change, options.partial, &ports, metrics)?;
         let generation = current + 1;

@@ -28,6 +28,8 @@ pub struct Add {
     /// Device arguments: a PCI address, or a virtual device such as
     /// packet_socket0,iface=veth0 or net_vhost0,iface=/run/vm1.sock.
     pub device: String,
+    #[command(flatten)]
+    pub when: When,
 }
 
 #[derive(Debug, Args)]
@@ -37,19 +39,30 @@ pub struct Remove {
     /// Also if the policy binds it: what it serves has no port then.
     #[arg(long)]
     pub force: bool,
+    #[command(flatten)]
+    pub when: When,
+}
+
+#[derive(Debug, Args)]
+pub struct When {
+    /// Only if this generation of the policy is in force.
+    #[arg(long, value_name = "N")]
+    pub if_generation: Option<u64>,
 }
 
 /// Asks for what the verb says.
 pub fn run(arguments: &Arguments, verb: &Port) -> Result<Value, Failure> {
     match verb {
-        Port::Add(Add { name, device }) => {
+        Port::Add(Add { name, device, when }) => {
             let body = json!({ "Name": name, "Device": device });
-            let request = Ask { method: Method::POST, path: "/v1/ports", body: Some(&body), if_match: None };
+            let if_match = when.if_generation;
+            let request = Ask { method: Method::POST, path: "/v1/ports", body: Some(&body), if_match };
             ask(&arguments.socket, request)
         }
-        Port::Remove(Remove { name, force }) => {
+        Port::Remove(Remove { name, force, when }) => {
             let path = format!("{}?force={force}", path(name));
-            ask(&arguments.socket, Ask { method: Method::DELETE, path: &path, body: None, if_match: None })
+            let if_match = when.if_generation;
+            ask(&arguments.socket, Ask { method: Method::DELETE, path: &path, body: None, if_match })
         }
         Port::Show { name: None } => ask(&arguments.socket, Ask::get("/v1/ports")),
         Port::Show { name: Some(name) } => ask(&arguments.socket, Ask::get(&path(name))),

@@ -160,6 +160,11 @@ impl Datapath {
         })
     }
 
+    /// The link of a port in service; `None` if its driver does not say.
+    pub fn link(&self, index: PortIndex) -> Option<Link> {
+        self.ports.get(index)?.device.link()
+    }
+
     /// Whether the device of a port in service is gone, as its driver says.
     pub fn is_gone(&self, index: PortIndex) -> bool {
         self.ports.get(index).is_some_and(|plugged| plugged.device.is_gone())

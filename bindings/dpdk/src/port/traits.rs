@@ -8,7 +8,8 @@ pub(super) enum Traits {
     Guest,
     /// Over a kernel interface, without a word of which checksums are partial.
     KernelInterface,
-    /// Its own offloads are software, and know no TCP over IPv6.
+    /// Its own offloads are software, and know no TCP over IPv6; or are those of the
+    /// devices that it joins, which may be so.
     Software,
     /// As it says.
     Plain,
@@ -19,7 +20,7 @@ impl Traits {
         match driver {
             "net_vhost" => Traits::Guest,
             "net_af_packet" | "net_af_xdp" | "net_pcap" => Traits::KernelInterface,
-            "net_tap" => Traits::Software,
+            "net_tap" | "net_bonding" => Traits::Software,
             _ => Traits::Plain,
         }
     }

@@ -231,10 +231,11 @@ pub fn interfaces(page: &Page, switch: &Switch) -> prometheus::Result<()> {
 
 pub fn ports(page: &Page, switch: &Switch) -> prometheus::Result<()> {
     let (mut packets, mut errors, mut up) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut failures, mut spread) = (Vec::new(), Vec::new());
+    let (mut failures, mut spread, mut link_losses) = (Vec::new(), Vec::new(), Vec::new());
     for (name, known) in switch.ports.iter() {
         let label = |what: &str| [name.to_string(), what.to_string()];
         failures.push(([name.to_string()], known.failures));
+        link_losses.push(([name.to_string()], known.link_losses));
         let Some(port) = switch.datapath.port(known.index) else {
             up.push(([name.to_string()], 0));
             continue;
@@ -281,6 +282,12 @@ pub fn ports(page: &Page, switch: &Switch) -> prometheus::Result<()> {
         "Samples of packets from a port that was told to deliver to the owners of flows, by where they came.",
         ["port", "at"],
         spread,
+    )?;
+    page.counters(
+        "sgswitch_port_link_losses_total",
+        "How often the port had a link and then had none, seen once a second.",
+        ["port"],
+        link_losses,
     )?;
     page.gauges("sgswitch_port_up", "Whether the port is in service and has a link.", ["port"], up)
 }

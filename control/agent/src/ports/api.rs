@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State as Shared};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use axum::{Json, Router};
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use worker::Spreading;
 
 use super::{Known, PortError, State, no_more};
-use crate::api::{Api, MAX_QUESTION, in_time, read};
+use crate::api::{Api, MAX_QUESTION, if_match, in_time, read};
 use crate::error::ApiError;
 use crate::switch::Switch;
 use crate::views::roles;
@@ -46,12 +46,14 @@ struct NewPort {
     device: String,
 }
 
-async fn add(Shared(api): Shared<Api>, body: Body) -> Result<Response, ApiError> {
+async fn add(Shared(api): Shared<Api>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+    let if_generation = if_match(&headers)?;
     let bytes = in_time(read(body, MAX_QUESTION)).await?;
     let NewPort { name, device } = serde_json::from_slice(&bytes)
         .map_err(|error| ApiError::invalid(format!("no port: {error}; expected Name and Device")))?;
     let uid = api.uid;
     let added = api.handle.run(move |switch| {
+        switch.is_at(if_generation)?;
         switch.add_port(&name, &device, uid)?;
         let known = &switch.ports.known[&name];
         let answer = port(switch, &roles(switch), &name, known);
@@ -70,10 +72,13 @@ async fn remove(
     Shared(api): Shared<Api>,
     name: Result<Path<String>, PathRejection>,
     query: Result<Query<RemoveQuery>, QueryRejection>,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let if_generation = if_match(&headers)?;
     let (Path(name), Query(RemoveQuery { force })) = (name?, query?);
     let uid = api.uid;
     let removed = api.handle.run(move |switch| {
+        switch.is_at(if_generation)?;
         switch.remove_port(&name, force, uid)?;
         Ok::<Value, PortError>(json!({ "Name": name, "State": "removed", "Generation": switch.generation() }))
     });
@@ -129,6 +134,7 @@ fn port(
         "State": state,
         "Fault": fault,
         "Failures": known.failures,
+        "LinkLosses": known.link_losses,
         "Driver": info.map(|i| i.driver.clone()),
         "Role": roles.get(name).cloned().unwrap_or_else(|| "unbound".to_string()),
         "LinkUp": link.map(|l| l.up),

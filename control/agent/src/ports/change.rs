@@ -26,6 +26,12 @@ pub enum PortError {
     Push(PushError),
 }
 
+impl From<PushError> for PortError {
+    fn from(error: PushError) -> PortError {
+        PortError::Push(error)
+    }
+}
+
 /// The longest name.
 const MAX_NAME: usize = 64;
 
@@ -61,8 +67,11 @@ impl Switch {
         if self.ports.known.contains_key(name) {
             return Err(PortError::Duplicate(format!("there is a port named '{name}'")));
         }
-        if let Some((other, _)) = self.ports.iter().find(|(_, known)| known.device.name() == device.name()) {
-            let message = format!("the port '{other}' has the device '{}'", device.name());
+        let taken = self.ports.iter().find_map(|(other, known)| {
+            let common = known.device.in_common(&device)?;
+            Some(format!("the port '{other}' has the device '{common}'"))
+        });
+        if let Some(message) = taken {
             return Err(PortError::Duplicate(message));
         }
         let configured = self.ports.configured.get(name);

@@ -35,6 +35,11 @@ impl Device {
         self.arguments.split(',').next().unwrap_or_default()
     }
 
+    /// Whether this name is of it too: PCI addresses have a short form, without the domain.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name() == name || self.name().strip_prefix("0000:") == Some(name)
+    }
+
     /// The kernel interface that it is over.
     fn interface(&self) -> Option<&str> {
         let is_over_one = OVER_INTERFACES.iter().any(|driver| self.name().starts_with(driver));
@@ -46,6 +51,19 @@ impl Device {
     /// have; `None` if it is over none, or there is none.
     pub fn interface_index(&self) -> Option<u32> {
         self.interface().and_then(|name| if_nametoindex(name).ok())
+    }
+
+    /// The devices that it joins, where it is DPDK's bond of others.
+    pub fn members(&self) -> impl Iterator<Item = &str> {
+        let is_bond = self.name().starts_with("net_bonding");
+        let arguments = self.arguments.split(',').filter(move |_| is_bond);
+        arguments.filter_map(|argument| argument.strip_prefix("slave="))
+    }
+
+    /// The device that both are or join, so that only one of them can be a port.
+    pub fn in_common(&self, other: &Device) -> Option<&str> {
+        let mut own = std::iter::once(self.name()).chain(self.members());
+        own.find(|name| other.name() == *name || other.members().any(|member| member == *name))
     }
 
     /// What it waits for: an interface that is not there.
@@ -137,10 +155,27 @@ mod tests {
     }
 
     #[test]
+    fn a_bond_has_its_members() {
+        let bond = Device::new("net_bonding0,mode=1,slave=net_tap0,slave=0000:01:00.0");
+        assert_eq!(bond.members().collect::<Vec<_>>(), ["net_tap0", "0000:01:00.0"]);
+        assert_eq!(Device::new("net_tap0,slave=net_tap1").members().count(), 0);
+        for other in ["net_tap0,iface=a", "0000:01:00.0", "net_bonding0", "net_bonding1,slave=net_tap0"] {
+            let other = Device::new(other);
+            assert!(bond.in_common(&other).is_some(), "{other:?}");
+            assert_eq!(bond.in_common(&other), other.in_common(&bond));
+        }
+        for other in ["net_tap1", "net_bonding1,slave=net_tap1"] {
+            assert_eq!(bond.in_common(&Device::new(other)), None, "{other}");
+        }
+    }
+
+    #[test]
     fn a_card_is_known_by_its_address() {
         for name in ["0000:01:00.0", "01:00.0", "10000:e1:00.7"] {
             assert!(is_pci(name), "{name}");
         }
+        let card = Device::new("0000:01:00.0");
+        assert!(card.is_named("01:00.0") && card.is_named("0000:01:00.0") && !card.is_named("00:01:00.0"));
         for name in ["net_null0", "packet_socket0", "a.b", "01:00", ":.", "0000:zz:00.0", ""] {
             assert!(!is_pci(name), "{name}");
         }

@@ -34,6 +34,7 @@ impl Switch {
                         (_, true) => "its device is gone",
                         _ => {
                             self.watch_spreading(&name);
+                            self.watch_link(&name);
                             continue;
                         }
                     };
@@ -42,6 +43,7 @@ impl Switch {
                     self.ports.failed(&name);
                     if let Some(known) = self.ports.known.get_mut(&name) {
                         known.state = State::failed(reason);
+                        known.had_link = false;
                     }
                 }
                 state @ State::Failed { .. } => {
@@ -76,5 +78,17 @@ impl Switch {
             ),
             None => (),
         }
+    }
+
+    /// Counts a link that was there at the last look and is not now.
+    fn watch_link(&mut self, name: &str) {
+        let Some(known) = self.ports.known.get_mut(name) else { return };
+        // Where the driver does not say, nothing is known to be lost.
+        let Some(link) = self.datapath.link(known.index) else { return };
+        if known.had_link && !link.up {
+            known.link_losses += 1;
+            tracing::warn!("the port '{name}' has lost its link");
+        }
+        known.had_link = link.up;
     }
 }

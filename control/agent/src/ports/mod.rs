@@ -99,6 +99,10 @@ pub struct Known {
     pub failures: u64,
     /// Whether it spreads packets over the workers as it was told, as far as that was said.
     pub spreads: Option<bool>,
+    /// Whether it had a link at the last look, while in service.
+    had_link: bool,
+    /// How often it had one and then had none.
+    pub link_losses: u64,
 }
 
 /// All of them, by name.
@@ -134,11 +138,38 @@ impl Ports {
                 }
             }
         }
+        // A card that was added while the switch ran is found by EAL at the next start.
+        for StoredPort { name, device, .. } in stored.iter().filter(|s| s.present) {
+            let device = Device::new(device);
+            let is_it = |(found, given, origin): &&mut (String, Device, Origin)| {
+                let is_unnamed = *origin == Origin::Eal && found == given.name();
+                is_unnamed && given.is_named(device.name())
+            };
+            if let Some(found) = found.iter_mut().find(is_it) {
+                *found = (name.clone(), device, Origin::Added);
+            }
+        }
+        // What a bond joins is no port of its own.
+        let members: BTreeSet<String> = found
+            .iter()
+            .map(|(_, device, _)| device)
+            .flat_map(|bond| bond.members().map(String::from).collect::<Vec<_>>())
+            .collect();
+        for (name, device, origin) in &found {
+            let is_meant = *origin == Origin::Configuration || name != device.name();
+            ensure!(
+                !is_meant || !members.contains(device.name()),
+                "the port '{name}' has the device '{}', which a bond joins",
+                device.name()
+            );
+        }
+        found.retain(|(_, device, _)| !members.contains(device.name()));
         let mut seen = BTreeSet::new();
         for (name, _, _) in &found {
             ensure!(seen.insert(name), "two ports are named '{name}'");
         }
-        ports.configured = found.iter().map(|(name, device, _)| (name.clone(), device.clone())).collect();
+        let configured = found.iter().filter(|(_, _, origin)| *origin != Origin::Added);
+        ports.configured = configured.map(|(name, device, _)| (name.clone(), device.clone())).collect();
         for (name, device, origin) in found {
             if let Some(removed) = stored.iter().find(|s| s.name == name && !s.present)
                 && removed.device == device.arguments()
@@ -155,6 +186,9 @@ impl Ports {
         }
         for StoredPort { name, device, .. } in stored.iter().filter(|s| s.present) {
             let (name, device) = (name.clone(), Device::new(device));
+            if ports.known.get(&name).is_some_and(|known| known.origin == Origin::Added) {
+                continue;
+            }
             if ports.configured.contains_key(&name) {
                 tracing::warn!("the port '{name}' was added by sgctl, and is in the configuration now");
                 continue;
@@ -172,7 +206,17 @@ impl Ports {
     fn insert(&mut self, name: String, device: Device, origin: Origin) -> bool {
         let Some(index) = self.free.pop_front() else { return false };
         let state = State::failed("not opened yet");
-        self.known.insert(name, Known { index, device, origin, state, failures: 0, spreads: None });
+        let known = Known {
+            index,
+            device,
+            origin,
+            state,
+            failures: 0,
+            spreads: None,
+            had_link: false,
+            link_losses: 0,
+        };
+        self.known.insert(name, known);
         true
     }
 

@@ -24,6 +24,44 @@ fn ports(daemon: &Daemon) -> Vec<(String, String, String)> {
     ports.map(|port| (text(port, "Name"), text(port, "State"), text(port, "Origin"))).collect()
 }
 
+/// As cards are, which EAL looks for itself.
+#[test]
+fn a_port_that_was_added_and_that_eal_finds_at_the_next_start_is_one_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), &[]);
+    assert_eq!(remove(&daemon, "net_null1", "").status, 200);
+    assert_eq!(add(&daemon, "vm3", "net_null1,no-rx=1").status, 200);
+    let both = [in_service("net_null0", "eal"), in_service("vm3", "added")];
+    assert_eq!(ports(&daemon), both);
+    assert!(daemon.stop().success());
+    let daemon = Daemon::start(folder.path(), &[]);
+    assert_eq!(ports(&daemon), both, "{}", daemon.log());
+    assert_eq!(remove(&daemon, "vm3", "").status, 200);
+    assert_eq!(ports(&daemon), [in_service("net_null0", "eal")]);
+}
+
+#[test]
+fn a_port_changes_only_in_the_generation_that_was_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), &[]);
+    daemon.push(&document());
+    let before = ports(&daemon);
+    let ask = |method: &str, path: &str, generation: &str, body: &str| {
+        ask(daemon.connect(), method, path, &[("If-Match", generation)], body.as_bytes())
+    };
+    let body = json!({ "Name": "vm3", "Device": "net_null7,no-rx=1" }).to_string();
+    for generation in ["0", "2"] {
+        let stale = ask("POST", "/v1/ports", generation, &body);
+        assert_eq!(stale.status, 412, "{}", stale.text());
+        assert_eq!(ask("DELETE", "/v1/ports/net_null1", generation, "").status, 412);
+    }
+    assert_eq!(ask("POST", "/v1/ports", "soon", &body).status, 400);
+    assert_eq!(ports(&daemon), before);
+    assert_eq!(ask("POST", "/v1/ports", "1", &body).status, 200);
+    assert_eq!(ask("DELETE", "/v1/ports/vm3", "1", "").status, 200);
+    assert_eq!(ports(&daemon), before);
+}
+
 fn in_service(name: &str, origin: &str) -> (String, String, String) {
     (name.into(), "in service".into(), origin.into())
 }
@@ -108,6 +146,8 @@ fn what_is_no_port_changes_nothing() {
     refused(&put("{\"Name\":\"a\",\"Device\":\"net_null7\",\"Speed\":1}"), 400, invalid, "Speed");
     refused(&add(&daemon, "net_null0", "net_null7"), 400, "InvalidPort.Duplicate", "there is a port named");
     refused(&add(&daemon, "vm3", "net_null0"), 400, "InvalidPort.Duplicate", "'net_null0' has the device");
+    let bond = "net_bonding0,mode=1,slave=net_null7,slave=net_null0";
+    refused(&add(&daemon, "bond", bond), 400, "InvalidPort.Duplicate", "has the device 'net_null0'");
     for device in ["net_nosuch0", "net_null7,colour=red", "0000:ff:1f.7"] {
         refused(&add(&daemon, "vm3", device), 503, "DeviceFailure", "cannot be opened");
     }
