@@ -55,17 +55,35 @@ fn image(name: &str) -> PathBuf {
 }
 
 impl Machine {
-    /// Boots a machine with these arguments of QEMU's; its files are in the folder.
+    /// Boots a kernel and an initramfs of `scripts/guest` with these arguments of QEMU's;
+    /// its files are in the folder.
     ///
     /// # Panics
     /// If it does not come up.
     pub fn boot(folder: &Path, name: &str, initrd: &str, append: &str, arguments: &[String]) -> Machine {
+        let of = |name| image(name).display().to_string();
+        let append = format!("console=ttyS0 quiet panic=-1 {append}");
+        let kernel = ["-kernel", &of("vmlinuz"), "-initrd", &of(initrd), "-append", &append];
+        Machine::start(folder, name, &[&kernel.map(String::from)[..], arguments].concat(), PATIENCE)
+    }
+
+    /// Boots a disk, which is not changed. What is on it says that it is ready, and
+    /// runs commands, at its second serial port.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub fn boot_disk(folder: &Path, name: &str, disk: &Path, arguments: &[String]) -> Machine {
+        let drive = format!("file={},if=virtio,format=qcow2,snapshot=on", disk.display());
+        let drive = ["-drive".to_string(), drive];
+        // Firmware, boot loader and all of Debian, emulated.
+        Machine::start(folder, name, &[&drive[..], arguments].concat(), 5 * PATIENCE)
+    }
+
+    fn start(folder: &Path, name: &str, arguments: &[String], patience: Duration) -> Machine {
         let console = folder.join(format!("{name}.console"));
         drop(std::fs::remove_file(&console));
         let mut command = Command::new("qemu-system-x86_64");
         command.args(["-accel", "tcg", "-cpu", "max", "-nodefaults", "-display", "none", "-no-reboot"]);
-        command.arg("-kernel").arg(image("vmlinuz")).arg("-initrd").arg(image(initrd));
-        command.args(["-append", &format!("console=ttyS0 quiet panic=-1 {append}")]);
         command.arg("-serial").arg(format!("file:{}", folder.join(format!("{name}.log")).display()));
         command.arg("-chardev");
         command.arg(format!("socket,id=console,path={},server=on,wait=off", console.display()));
@@ -83,11 +101,12 @@ impl Machine {
             }
             std::thread::sleep(Duration::from_millis(20));
         };
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(patience)).expect("a timeout");
         let machine =
             Machine { name: name.to_string(), process, console: Mutex::new(BufReader::new(stream)) };
         let mut line = String::new();
         let read = machine.lock().read_line(&mut line);
+        drop(machine.lock().get_ref().set_read_timeout(Some(PATIENCE)));
         let said = || {
             let of = |end| std::fs::read_to_string(folder.join(format!("{name}.{end}")));
             ["qemu", "log"].map(of).map(Result::unwrap_or_default).concat()

@@ -52,6 +52,7 @@ fn the_package_is_whole_and_runs_as_it_is_installed() {
     must(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&root));
     for file in [
         "lib/systemd/system/sgswitchd.service",
+        "lib/systemd/system/sgswitch-vfio@.service",
         "usr/share/bash-completion/completions/sgctl",
         "usr/share/zsh/vendor-completions/_sgctl",
         "usr/share/fish/vendor_completions.d/sgctl.fish",
