@@ -38,8 +38,9 @@ fn disk(folder: &Path) -> PathBuf {
     let wants = overlay.join("etc/systemd/system/multi-user.target.wants");
     std::fs::create_dir(&wants).unwrap();
     symlink("../console.service", wants.join("console.service")).unwrap();
-    let disk = folder.join("disk.qcow2");
-    must(script("disk").arg("--overlay").arg(&overlay).arg(&disk));
+    let (keys, disk) = (folder.join("keys"), folder.join("disk.qcow2"));
+    std::fs::write(&keys, "ssh-ed25519 AAAA operator\n").unwrap();
+    must(script("disk").arg("--authorized-keys").arg(&keys).arg("--overlay").arg(&overlay).arg(&disk));
     disk
 }
 
@@ -116,6 +117,8 @@ fn the_disk_boots_and_its_unit_judges_and_outlives_a_hang() {
     assert_eq!(pages("HugePages_Total:"), 256);
     assert!(pages("HugePages_Free:") < 256, "the daemon uses them");
     assert!(machine.must("sgctl -o json show status").contains("closed"), "no policy was pushed");
+    assert_eq!(machine.must("stat -c %a%U /root/.ssh/authorized_keys").trim(), "600root");
+    wait_for(&machine, "systemctl is-active --quiet ssh && test -s /etc/ssh/ssh_host_ed25519_key");
     assert_eq!(machine.run("systemctl --failed --quiet --plain").1.trim(), "");
 
     // Cards, handed over by their units, and a policy.
