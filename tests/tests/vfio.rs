@@ -176,7 +176,7 @@ fn without_an_iommu_no_card_is_taken() {
     let addresses = format!("{} {}", find(&machine, E1000E)[0], find(&machine, VMXNET3)[0]);
     let (code, text) = machine.run(&format!("sgswitch-vfio bind {addresses}"));
     assert!(code == 1 && text.contains("is behind no IOMMU"), "{text}");
-    // Debian's cloud kernel has no such mode; nothing is half done.
+    // Debian's kernels have no such mode; nothing is half done.
     let (code, text) = machine.run(&format!("sgswitch-vfio bind --no-iommu {addresses}"));
     assert!(code == 1 && text.contains("UNSAFE") && text.contains("CONFIG_VFIO_NOIOMMU"), "{text}");
     assert_eq!(status(&machine), before);
