@@ -1,9 +1,9 @@
 # The appliance as a container: the Debian package over Debian 12. Two ways to it:
 #
 #   docker build -t sgswitch .
-#       compiles in the first stage; asks rustup and crates.io
+#       compiles in the first stage; asks rustup and crates.io. Not run to its end yet.
 #   scripts/package && docker build --build-arg PACKAGE=made -t sgswitch .
-#       takes the package of target/debian, which a Debian 12 has made before
+#       takes the package of target/debian, which a Debian 12 has made before. Tested.
 #
 # scripts/container builds it without Docker and without a registry of images.
 ARG DEBIAN=debian:12
