@@ -231,17 +231,21 @@ fn ports_are_remembered_and_move_to_a_new_store_with_the_policy() {
 }
 
 #[test]
-fn the_second_version_gets_a_place_for_ports_and_keeps_its_policies() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("policy.db");
-    let mut store = open(&path);
-    store.save(&record(1, "one")).unwrap();
-    store.db.execute_batch("DROP TABLE ports; PRAGMA user_version = 2;").unwrap();
-    drop(store);
-    let mut store = open(&path);
-    assert_eq!(store.last().unwrap().unwrap().document, "one");
-    assert_eq!(store.ports(), []);
-    store.remember_port(port("a", true)).unwrap();
+fn the_second_and_third_version_are_brought_up_to_date_and_keep_their_policies() {
+    for older in ["DROP TABLE ports; PRAGMA user_version = 2;", "PRAGMA user_version = 3;"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy.db");
+        let mut store = open(&path);
+        store.save(&record(1, "one")).unwrap();
+        store.db.execute_batch("ALTER TABLE generations DROP COLUMN is_change;").unwrap();
+        store.db.execute_batch(older).unwrap();
+        drop(store);
+        let mut store = open(&path);
+        assert_eq!(store.last().unwrap().unwrap().document, "one");
+        assert_eq!(store.ports(), []);
+        store.remember_port(port("a", true)).unwrap();
+        assert!(store.takes_changes(2), "what it holds is whole");
+    }
 }
 
 #[test]
