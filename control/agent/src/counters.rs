@@ -49,7 +49,7 @@ fn rules(switch: &Switch) -> Vec<Value> {
 fn interfaces(switch: &Switch) -> Vec<Value> {
     let workers = switch.datapath.workers();
     let mut names: Vec<_> = switch.compiler.interface_names().iter().collect();
-    names.sort_by(|(_, a), (_, b)| a.cmp(b));
+    names.sort_by_key(|&(_, name)| name);
     let item = |(id, name): (&engine::ids::InterfaceId, &String)| {
         let of_worker: Vec<_> = workers.iter().filter_map(|w| w.counters.interface(*id)).collect();
         let sum = |of: fn(&InterfaceCounters) -> u64| of_worker.iter().map(|c| of(c)).sum::<u64>();

@@ -57,7 +57,7 @@ fn named(peer: &Peer) -> Peer {
 
 pub(super) fn changes(before: &Validated, after: &Validated) -> Vec<RuleChange> {
     let mut changes = Vec::new();
-    let ids = before.groups.keys().chain(after.groups.keys().filter(|id| !before.groups.contains_key(*id)));
+    let ids = before.groups.keys().chain(after.groups.keys().filter(|id| !before.groups.contains_key(id)));
     for id in ids {
         let (old, new) = (before.groups.get(id), after.groups.get(id));
         if old == new {

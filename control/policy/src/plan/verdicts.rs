@@ -122,11 +122,11 @@ fn concerned<'p>(before: &'p Rulebook, after: &'p Rulebook) -> Vec<&'p str> {
             .any(|direction| oracle::rules(policy, interface, direction).any(matters))
     };
     let ids =
-        old.interfaces.keys().chain(new.interfaces.keys().filter(|id| !old.interfaces.contains_key(*id)));
+        old.interfaces.keys().chain(new.interfaces.keys().filter(|id| !old.interfaces.contains_key(id)));
     let is_concerned = |id: &&String| {
         let bound = [before, after].map(|book| book.served(id).is_some());
-        let (a, b) = (old.interfaces.get(*id), new.interfaces.get(*id));
-        let forced = |policy: &Validated| policy.settings.interfaces.get(*id).map(|s| s.force_tracking);
+        let (a, b) = (old.interfaces.get(id), new.interfaces.get(id));
+        let forced = |policy: &Validated| policy.settings.interfaces.get(id).map(|s| s.force_tracking);
         match (a, b) {
             _ if bound == [false, false] => false,
             (Some(a), Some(b)) => {

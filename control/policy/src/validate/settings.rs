@@ -92,7 +92,7 @@ fn interface(node: &Node<'_, '_>, report: &mut Report) -> InterfaceSettings {
 
 /// What is chosen for an interface needs that interface.
 pub(super) fn check(report: &mut Report, all: &Validated) {
-    for id in all.settings.interfaces.keys().filter(|id| !all.interfaces.contains_key(*id)) {
+    for id in all.settings.interfaces.keys().filter(|id| !all.interfaces.contains_key(id)) {
         let message = format!("The networkInterface ID '{id}' does not exist");
         report.fault(
             "InvalidNetworkInterfaceID.NotFound",
