@@ -279,7 +279,7 @@ proptest! {
                 prop_assert_eq!((&one.addresses, one.mac, one.port, one.timeouts, one.settings, one.source_dest_check), (&other.addresses, other.mac, other.port, other.timeouts, other.settings, other.source_dest_check));
                 prop_assert_eq!(one.border.is_some(), other.border.is_some());
                 let endpoint = snapshot.interfaces.endpoint(one.id).unwrap();
-                prop_assert_eq!((endpoint.port, endpoint.mac, endpoint.guarded, endpoint.timeouts), (one.port, one.mac, one.border.is_some(), one.timeouts));
+                prop_assert_eq!((endpoint.is_served().then_some(endpoint.port), endpoint.mac(), endpoint.guarded, endpoint.timeouts), (one.port, one.mac, one.border.is_some(), one.timeouts));
                 prop_assert_eq!(snapshot.interfaces.by_address(one.vpc, one.addresses.hosts()[0]).map(|i| i.id), Some(one.id));
                 for packet in packets() {
                     let compiled = judged(&compiler, &snapshot, &from.id, &packet);
