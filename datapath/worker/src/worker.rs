@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dpdk::Burst;
+use dpdk::{BURST, Burst};
 use engine::ids::PortIndex;
 use engine::pipeline::{Outcomes, Pipeline};
 use engine::snapshot::Snapshot;
@@ -87,6 +87,8 @@ impl Worker {
         let mut burst = Burst::new();
         let mut total = 0;
         let Wires { receive, peers } = wires;
+        // A peer that polls as many queues as this one may have as many bursts for it.
+        let peer_bursts = receive.len().max(1);
         let watch = Stopwatch::of_turn(number, statistics);
         let mut bench = Bench { pipeline, egress, observer, outcomes, watch };
         for (port, queue) in receive {
@@ -100,19 +102,24 @@ impl Worker {
             }
         }
         for at in 0..peers.len() {
-            let Some(peer) = &mut peers[at] else { continue };
-            let count = peer.relay_in.dequeue(&mut burst);
-            for packet in burst.drain() {
-                let port = PortIndex(packet.port());
-                bench.egress.relay_arrived(port, packet);
+            for _ in 0..peer_bursts {
+                let Some(peer) = &mut peers[at] else { break };
+                let count = peer.relay_in.dequeue(&mut burst);
+                for packet in burst.drain() {
+                    let port = PortIndex(packet.port());
+                    bench.egress.relay_arrived(port, packet);
+                }
+                let steered = peer.steer_in.dequeue(&mut burst);
+                if steered > 0 {
+                    statistics.taken_over.add(steered as u64);
+                    bench.watch.lap(WorkerStage::Receive, steered);
+                    bench.judge(peers, &mut burst, Source { port: None, now, snapshot });
+                }
+                total += count + steered;
+                if count.max(steered) < BURST {
+                    break;
+                }
             }
-            let steered = peer.steer_in.dequeue(&mut burst);
-            if steered > 0 {
-                statistics.taken_over.add(steered as u64);
-                bench.watch.lap(WorkerStage::Receive, steered);
-                bench.judge(peers, &mut burst, Source { port: None, now, snapshot });
-            }
-            total += count + steered;
         }
         if total > 0 || bench.egress.is_waiting() {
             bench.egress.flush(peers);

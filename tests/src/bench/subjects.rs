@@ -92,6 +92,9 @@ pub struct Bench {
     pub ordinary_memory: Option<u32>,
 }
 
+/// Connections that the switch has room for, however few flows there are.
+const FEWEST_CONNECTIONS: usize = 100_000;
+
 impl Bench {
     /// Starts a subject with the rules of this traffic. With 0 rules everything
     /// is open, which leaves nothing to track.
@@ -103,8 +106,8 @@ impl Bench {
             Subject::Floor => self.start_floor(traffic),
             Subject::OvsDpdk => self.start_ovs(traffic),
             Subject::Sgswitch => {
-                // Room for the most flows of all cases.
-                let connections = 16_000_000;
+                // Somewhat more than there are flows: the table is nearly full of them.
+                let connections = (traffic.flows as usize * 6 / 5).max(FEWEST_CONNECTIONS);
                 let setup = Setup {
                     cores: vec![self.core],
                     connections,
