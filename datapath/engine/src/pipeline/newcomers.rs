@@ -68,15 +68,18 @@ impl Newcomer<'_> {
         self.outbound.is(Judgement::Tracked) || self.inbound.is(Judgement::Tracked)
     }
 
-    /// What it asks at the end that it is leaving, and at the one that it comes to.
+    /// What it asks of the end that it leaves (outbound) or comes to (inbound).
     #[inline]
-    fn queries(&self) -> [Query; 2] {
+    fn query(&self, direction: Direction) -> Query {
         let (key, side) = (&self.glance.key, self.glance.side());
-        let [(src, src_port), (dst, dst_port)] = [key.endpoint(side), key.endpoint(side.other())];
+        let (from, to) = (key.endpoint(side), key.endpoint(side.other()));
         let service = |port| Service::with_ports(key.protocol(), port);
-        let (service, reply_service) = (service(dst_port), Some(service(src_port)));
-        let query = |remote| Query { vpc: key.vpc(), family: key.family(), service, reply_service, remote };
-        [query(dst), query(src)]
+        let remote = match direction {
+            Direction::Outbound => to.0,
+            Direction::Inbound => from.0,
+        };
+        let (service, reply_service) = (service(to.1), Some(service(from.1)));
+        Query { vpc: key.vpc(), family: key.family(), service, reply_service, remote }
     }
 }
 
@@ -181,36 +184,37 @@ impl<'a> Turn<'_, 'a> {
     /// the remote addresses are.
     #[inline]
     fn ask_rules(&self, newcomer: &mut Newcomer<'_>, ends: &Ends<'_>) {
-        let [there, back] = newcomer.queries();
-        let ask = |end: Option<&Interface>, direction, query| match end {
-            Some(interface) => match interface.judge_or_probe(&self.snapshot.tables, direction, query) {
-                Ok(judgement) => Opinion::Is(judgement),
-                Err(probe) => Opinion::Waits(probe),
-            },
+        let ask = |newcomer: &Newcomer<'_>, end: Option<&Interface>, direction| match end {
+            Some(interface) => {
+                let query = newcomer.query(direction);
+                match interface.judge_or_probe(&self.snapshot.tables, direction, &query) {
+                    Ok(judgement) => Opinion::Is(judgement),
+                    Err(probe) => Opinion::Waits(probe),
+                }
+            }
             None => Opinion::Absent,
         };
-        newcomer.outbound = ask(ends.sender, Direction::Outbound, &there);
+        newcomer.outbound = ask(newcomer, ends.sender, Direction::Outbound);
         if !newcomer.outbound.is(Judgement::Denied) {
-            newcomer.inbound = ask(ends.receiver.interface(), Direction::Inbound, &back);
+            newcomer.inbound = ask(newcomer, ends.receiver.interface(), Direction::Inbound);
         }
     }
 
     /// The rest, which was asked for.
     #[inline]
     fn read_probes(&self, newcomer: &mut Newcomer<'_>, ends: &Ends<'_>) {
-        let tables = &self.snapshot.tables;
+        let judge = |newcomer: &Newcomer<'_>, interface: &Interface, direction, probe| {
+            let query = newcomer.query(direction);
+            Opinion::Is(interface.policy.judge_probed(&self.snapshot.tables, direction, &query, probe))
+        };
         if let (Opinion::Waits(probe), Some(sender)) = (newcomer.outbound, ends.sender) {
-            let [query, _] = newcomer.queries();
-            let judgement = sender.policy.judge_probed(tables, Direction::Outbound, &query, probe);
-            newcomer.outbound = Opinion::Is(judgement);
+            newcomer.outbound = judge(newcomer, sender, Direction::Outbound, probe);
         }
         if newcomer.outbound.is(Judgement::Denied) {
             newcomer.inbound = Opinion::Absent;
         } else if let (Opinion::Waits(probe), Some(receiver)) = (newcomer.inbound, ends.receiver.interface())
         {
-            let [_, query] = newcomer.queries();
-            let judgement = receiver.policy.judge_probed(tables, Direction::Inbound, &query, probe);
-            newcomer.inbound = Opinion::Is(judgement);
+            newcomer.inbound = judge(newcomer, receiver, Direction::Inbound, probe);
         }
     }
 

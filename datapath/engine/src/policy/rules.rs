@@ -149,7 +149,7 @@ impl Policy {
     ///
     /// # Errors
     /// With what to ask for in the second step, [`Policy::judge_probed`].
-    #[inline]
+    #[inline(always)]
     pub fn judge_or_probe(
         &self,
         tables: &Tables,
@@ -182,7 +182,7 @@ impl Policy {
     }
 
     /// The judgement by rules for everyone; `None` if none of them permits it.
-    #[inline]
+    #[inline(always)]
     fn judge_by_everyone(&self, direction: Direction, query: &Query) -> Option<Judgement> {
         let (there, back) = (&self.planes[direction as usize], &self.planes[direction.other() as usize]);
         let Query { family, service, .. } = *query;
