@@ -46,6 +46,8 @@ enum Opinion {
     Waits(Probe),
     /// That end is not on this switch, or was not asked.
     Absent,
+    /// That end may track the flow.
+    ByState,
 }
 
 impl Opinion {
@@ -66,6 +68,11 @@ struct Newcomer<'g> {
 impl Newcomer<'_> {
     fn is_tracked(&self) -> bool {
         self.outbound.is(Judgement::Tracked) || self.inbound.is(Judgement::Tracked)
+    }
+
+    /// Whether it had a connection when the burst was looked up.
+    fn has_connection(&self) -> bool {
+        matches!(self.outbound, Opinion::ByState)
     }
 
     /// What it asks of the end that it leaves (outbound) or comes to (inbound).
@@ -108,10 +115,12 @@ impl<'a> Turn<'_, 'a> {
         let mut newcomers = ArrayVec::<Newcomer<'_>, BURST>::new();
         for (place, (glance, known)) in unsettled.iter().enumerate() {
             order[glance.index()] = Some(Left::Glance(place as u8));
-            if !known && self.find_ends(glance, arrivals, &mut ends) {
+            // Datagrams that have a connection may be such as only their sender's rules let out (D24).
+            let may_be_known = !known || glance.key.protocol() == protocol::UDP;
+            if may_be_known && self.find_ends(glance, arrivals, &mut ends) {
                 let ends = (ends.len() - 1) as u8;
-                let (outbound, inbound) = (Opinion::Absent, Opinion::Absent);
-                newcomers.push(Newcomer { glance, ends, outbound, inbound });
+                let outbound = if *known { Opinion::ByState } else { Opinion::Absent };
+                newcomers.push(Newcomer { glance, ends, outbound, inbound: Opinion::Absent });
             }
         }
         for newcomer in &mut newcomers {
@@ -119,6 +128,9 @@ impl<'a> Turn<'_, 'a> {
         }
         for (place, newcomer) in newcomers.iter_mut().enumerate() {
             self.read_probes(newcomer, &ends[usize::from(newcomer.ends)]);
+            if newcomer.has_connection() && !newcomer.inbound.is(Judgement::Denied) {
+                continue;
+            }
             if newcomer.is_tracked() {
                 // What does not open a connection may be the answer to a rule that is gone.
                 if segment(newcomer.glance, arrivals).is_some_and(|tcp| !tcp.flags.opens()) {
@@ -138,9 +150,14 @@ impl<'a> Turn<'_, 'a> {
                 }
                 Left::Newcomer(place) => {
                     let newcomer = &newcomers[usize::from(place)];
-                    if !self.has_come(newcomer.glance, inserted) {
+                    let ends = &ends[usize::from(newcomer.ends)];
+                    if newcomer.has_connection() {
+                        if self.settle_one_sided(newcomer.glance, ends) {
+                            continue;
+                        }
+                    } else if !self.has_come(newcomer.glance, inserted) {
                         missed += 1;
-                        self.settle_newcomer(newcomer, &ends[usize::from(newcomer.ends)], arrivals);
+                        self.settle_newcomer(newcomer, ends, arrivals);
                         continue;
                     }
                     newcomer.glance
@@ -194,7 +211,9 @@ impl<'a> Turn<'_, 'a> {
             }
             None => Opinion::Absent,
         };
-        newcomer.outbound = ask(newcomer, ends.sender, Direction::Outbound);
+        if !newcomer.has_connection() {
+            newcomer.outbound = ask(newcomer, ends.sender, Direction::Outbound);
+        }
         if !newcomer.outbound.is(Judgement::Denied) {
             newcomer.inbound = ask(newcomer, ends.receiver.interface(), Direction::Inbound);
         }
@@ -284,6 +303,24 @@ impl<'a> Turn<'_, 'a> {
                 self.forward(&link, &Passed { class, receiver: ends.receiver });
             }
         }
+    }
+
+    /// Refuses a datagram that the receiver's rules deny, and whose connection the
+    /// sender alone tracks (D24). False, and nothing has happened, if it is otherwise.
+    fn settle_one_sided(&mut self, glance: &Glance, ends: &Ends<'a>) -> bool {
+        let (Some(sender), Some(receiver)) = (ends.sender, ends.receiver.interface()) else { return false };
+        let (table, side) = (&mut self.engine.table, glance.side());
+        let Some(slot) = table.lookup(self.now, glance.hash, &glance.key) else { return false };
+        let entry = table.entry_mut(slot);
+        let is_senders = entry.ends(side) == [sender.id, receiver.id]
+            && entry.is_tracked(side)
+            && !entry.is_tracked(side.other());
+        if is_senders {
+            entry.advance_udp(side, self.now, &sender.timeouts);
+            self.engine.counters.table_hits.add(1);
+            self.refuse_plain(glance, Refused(DropReason::InboundDenied, receiver.id));
+        }
+        is_senders
     }
 
     #[inline]

@@ -162,8 +162,15 @@ impl Outcomes {
     /// Settles a packet that passes otherwise than by its connection alone.
     #[inline]
     pub(super) fn pass(&mut self, index: usize, outcome: Outcome, class: PassClass) {
-        self.set(index, outcome);
         let bit = 1 << index;
+        match outcome {
+            // So that it is seen where a whole burst goes to one place.
+            Outcome::Send(delivery) if self.alike == 0 || self.common == outcome => {
+                (self.common, self.alike) = (Outcome::Send(delivery), self.alike | bit);
+                self.settled |= bit;
+            }
+            outcome => self.set(index, outcome),
+        }
         self.classed |= bit;
         self.classes[index] = class;
         if matches!(class, PassClass::NewTracked | PassClass::Untracked) {
