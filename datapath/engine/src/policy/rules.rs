@@ -4,7 +4,6 @@ use super::rows::{Located, Rows};
 use super::service::{Service, ServiceSet};
 use super::{Probe, Tables};
 use crate::addr::{Addr, Family};
-use crate::arch::prefetch;
 use crate::ids::VpcIndex;
 use crate::shards::KeyHash;
 use crate::verdict::Judgement;
@@ -173,12 +172,6 @@ impl Policy {
         probe: Probe,
     ) -> Judgement {
         self.judge_by_sources(tables, direction, query, probe.0)
-    }
-
-    /// Asks for the lines of this policy that judging a packet begins with.
-    #[inline]
-    pub fn prefetch(&self) {
-        self.planes.iter().for_each(prefetch);
     }
 
     /// The judgement by rules for everyone; `None` if none of them permits it.
