@@ -3,7 +3,11 @@
 use std::hint::black_box;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+
+use core_affinity::CoreId;
+use crossbeam_utils::CachePadded;
 
 /// The machine during a run.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +18,9 @@ pub struct Machine {
     pub memory: f64,
     /// Nanoseconds for a thousand dependent multiplications: what the core gives.
     pub arithmetic: f64,
+    /// Nanoseconds until a word that CPU 0 has written is seen by CPU 1, and the other way
+    /// round: what crosses from worker to worker waits for several of them.
+    pub between_cores: f64,
 }
 
 /// Lines of the memory probe.
@@ -51,8 +58,38 @@ impl Machine {
         }
         black_box(value);
         let arithmetic = start.elapsed().as_nanos() as f64 / f64::from(THOUSANDS);
-        Machine { tsc_hz: 0, memory, arithmetic }
+        Machine { tsc_hz: 0, memory, arithmetic, between_cores: between_cores() }
     }
+}
+
+/// One thread on each of CPU 0 and 1; each answers the other's word with the next.
+fn between_cores() -> f64 {
+    const CROSSINGS: u64 = 200_000;
+    let words = [const { CachePadded::new(AtomicU64::new(0)) }; 2];
+    let take_turns = |id: usize| {
+        core_affinity::set_for_current(CoreId { id });
+        let start = Instant::now();
+        for number in 1..=CROSSINGS / 2 {
+            if id == 0 {
+                words[0].store(number, Ordering::Release);
+            }
+            while words[1 - id].load(Ordering::Acquire) != number {
+                // A core that others use as well, or the only one.
+                if start.elapsed().as_secs() > 10 {
+                    return f64::NAN;
+                }
+            }
+            if id == 1 {
+                words[1].store(number, Ordering::Release);
+            }
+        }
+        start.elapsed().as_nanos() as f64 / CROSSINGS as f64
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| take_turns(1));
+        let taken = scope.spawn(|| take_turns(0)).join().unwrap_or(f64::NAN);
+        other.join().map_or(f64::NAN, |_| taken)
+    })
 }
 
 /// Huge pages that are given back when dropped.

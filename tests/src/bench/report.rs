@@ -103,6 +103,7 @@ impl Report {
             "TscHz": self.machine.tsc_hz,
             "MemoryNanoseconds": self.machine.memory,
             "ThousandMultiplicationsNanoseconds": self.machine.arithmetic,
+            "BetweenCoresNanoseconds": self.machine.between_cores,
             "Cases": self.cases.iter().map(case).collect::<Vec<_>>(),
             "Strain": self.strain.tables.iter().map(|(title, lines)| {
                 let lines: Vec<Value> = lines.iter().map(line).collect();
@@ -129,12 +130,13 @@ impl Report {
 impl fmt::Display for Report {
     /// A table in Markdown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { tsc_hz, memory, arithmetic } = self.machine;
+        let Machine { tsc_hz, memory, arithmetic, between_cores } = self.machine;
         let tsc = if tsc_hz > 0 { format!("TSC {:.2} GHz, ", tsc_hz as f64 / 1e9) } else { String::new() };
         writeln!(
             f,
             "One core, 64-byte frames, nanoseconds per packet: median (least to greatest). {tsc}one line of \
-             256 MB {memory:.0} ns, 1000 multiplications {arithmetic:.0} ns.\n"
+             256 MB {memory:.0} ns, 1000 multiplications {arithmetic:.0} ns, a word from core to core \
+             {between_cores:.0} ns.\n"
         )?;
         if self.cases.iter().all(|case| case.figures.iter().all(Vec::is_empty) && case.errors.is_empty()) {
             return self.rest(f);
@@ -228,7 +230,7 @@ mod tests {
             line("a", &[("x", 1.25, 1)], None),
             line("b", &[("x", 2.0, 0), ("y", 3.0, 2)], Some("lost")),
         ];
-        let machine = Machine { tsc_hz: 1, memory: 1.0, arithmetic: 1.0 };
+        let machine = Machine { tsc_hz: 1, memory: 1.0, arithmetic: 1.0, between_cores: 1.0 };
         let report = Report { machine, cases: vec![], strain: Strain { tables: vec![("T", lines)] } };
         let text = report.to_string();
         assert!(

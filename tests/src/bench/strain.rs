@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::rules::{Third, document};
 use super::subjects::Setup;
-use super::traffic::{MARKS, Totals};
+use super::traffic::{Counts, MARKS, Totals};
 use super::{Bench, Dealing, Depth, Kind, Load, Stream, Traffic};
 
 /// A line of a table, with a failure if it shows one.
@@ -85,6 +85,13 @@ fn lost(totals: &Totals, when: &str) -> Option<String> {
     (lost > 0).then(|| format!("{lost} of {sent} packets of established connections were lost {when}"))
 }
 
+/// Has the neighbours' clients open all their connections, and then both ends use them: a
+/// reply that comes before its request is denied, and would count as under way for ever.
+fn establish(counts: &Counts) -> io::Result<()> {
+    counts.warm(0b001, NEIGHBOURS.flows, 1)?;
+    counts.warm(0b011, 2 * NEIGHBOURS.flows, 2)
+}
+
 /// An attack beside neighbours whose connections are established, and are to stay.
 fn attack(
     bench: &Bench,
@@ -103,7 +110,7 @@ fn attack(
     };
     let running = bench.start_switch(&load, &setup)?;
     let counts = &running.counts;
-    counts.warm(0b011, 2 * NEIGHBOURS.flows, 2)?;
+    establish(counts)?;
     let before = counts.phase(0b011, time)?;
     // Until whatever it can use up is used up.
     counts.warm(0b100, frames, 1)?;
@@ -165,7 +172,7 @@ fn changes(bench: &Bench, time: Duration) -> io::Result<Vec<Line>> {
     };
     let running = bench.start_switch(&load, &setup)?;
     let counts = &running.counts;
-    counts.warm(0b011, 2 * NEIGHBOURS.flows, 2)?;
+    establish(counts)?;
     let before = counts.phase(0b011, time)?;
     let is_over = AtomicBool::new(false);
     let (changed, during) = std::thread::scope(|scope| {
@@ -242,7 +249,7 @@ fn workers(bench: &Bench, depth: Depth, time: Duration) -> io::Result<Vec<Line>>
             let running = bench.start_switch(&load, &setup)?;
             let counts = &running.counts;
             counts.deal()?;
-            counts.warm(0b11, 2 * NEIGHBOURS.flows, 2)?;
+            establish(counts)?;
             let handed_over = || bench.metric("sgswitch_handed_over_packets_total{");
             let handed = handed_over()?;
             let phase = counts.phase(0b11, time)?;
