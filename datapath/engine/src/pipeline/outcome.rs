@@ -144,11 +144,13 @@ impl Outcomes {
         self.settled |= 1 << index;
     }
 
-    /// Settles packets, a bit for each, that their connections let pass to one place.
+    /// Settles packets, a bit for each, that go to one place: so that it is seen where a
+    /// whole burst does.
     #[inline]
     pub(super) fn send(&mut self, packets: u32, delivery: Delivery) {
-        if self.alike == 0 {
-            (self.common, self.alike) = (Outcome::Send(delivery), packets);
+        let outcome = Outcome::Send(delivery);
+        if self.alike == 0 || self.common == outcome {
+            (self.common, self.alike) = (outcome, self.alike | packets);
             self.settled |= packets;
             return;
         }
@@ -164,11 +166,7 @@ impl Outcomes {
     pub(super) fn pass(&mut self, index: usize, outcome: Outcome, class: PassClass) {
         let bit = 1 << index;
         match outcome {
-            // So that it is seen where a whole burst goes to one place.
-            Outcome::Send(delivery) if self.alike == 0 || self.common == outcome => {
-                (self.common, self.alike) = (Outcome::Send(delivery), self.alike | bit);
-                self.settled |= bit;
-            }
+            Outcome::Send(delivery) => self.send(bit, delivery),
             outcome => self.set(index, outcome),
         }
         self.classed |= bit;
