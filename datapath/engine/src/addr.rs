@@ -46,10 +46,8 @@ impl Addr {
     #[inline]
     pub const fn is_group(self) -> bool {
         match self.family() {
-            Family::V4 => {
-                self.0 as u32 >= 0xe000_0000 && (self.0 as u32 >> 28 == 0xe || self.0 as u32 == u32::MAX)
-            }
-            Family::V6 => self.0 >> 120 == 0xff,
+            Family::V4 => is_group_v4(self.0 as u32),
+            Family::V6 => is_group_v6(self),
         }
     }
 
@@ -58,6 +56,18 @@ impl Addr {
     pub const fn is_link_local_v6(self) -> bool {
         self.0 >> 118 == 0xfe80 >> 6
     }
+}
+
+/// [`Addr::is_group`] of an IPv4 address.
+#[inline(always)]
+pub(crate) const fn is_group_v4(addr: u32) -> bool {
+    addr >= 0xe000_0000 && (addr >> 28 == 0xe || addr == u32::MAX)
+}
+
+/// [`Addr::is_group`] of an IPv6 address.
+#[inline(always)]
+pub(crate) const fn is_group_v6(addr: Addr) -> bool {
+    addr.0 >> 120 == 0xff
 }
 
 impl From<IpAddr> for Addr {

@@ -37,6 +37,9 @@ pub const MAX_VALUES: usize = 16;
 pub struct KeyHash(u64);
 
 impl KeyHash {
+    /// No key's more than any other's.
+    pub(crate) const NONE: KeyHash = KeyHash(0);
+
     /// Hashes under the secret of this process.
     #[inline]
     pub fn of(key: u128) -> KeyHash {

@@ -138,11 +138,17 @@ pub fn read_ipv6(frame: Frame<'_>) -> Option<Plain<u128>> {
     Some(Plain { src, dst, ports, protocol })
 }
 
-/// Whether two hosts that have addresses may speak to each other by these two of
-/// one family.
-#[inline]
+/// Whether two hosts that have addresses may speak to each other by these two, from
+/// an IP header of this family. Those of IPv6 may be IPv4-mapped, and may not then.
+#[inline(always)]
 pub fn may_be_hosts(family: Family, src: Addr, dst: Addr) -> bool {
-    (src.family(), dst.family()) == (family, family) && address::acceptable(src, dst)
+    match family {
+        Family::V4 => address::acceptable_v4(src, dst),
+        Family::V6 => {
+            let is_mapped = src.family() == Family::V4 || dst.family() == Family::V4;
+            !is_mapped && address::acceptable_v6(src, dst)
+        }
+    }
 }
 
 /// The ports of the header above IP, which begins with `above` and ends within

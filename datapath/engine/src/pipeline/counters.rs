@@ -96,8 +96,8 @@ impl Drops {
     }
 
     #[inline]
-    fn add(&self, reason: DropReason) {
-        self.0[reason as usize].add(1);
+    fn add(&self, reason: DropReason, packets: u64) {
+        self.0[reason as usize].add(packets);
     }
 }
 
@@ -148,9 +148,15 @@ impl Counters {
     /// A packet was dropped; `at` is the interface it is counted at, if any.
     #[inline]
     pub fn dropped(&self, reason: DropReason, at: InterfaceId) {
-        self.drops.add(reason);
+        self.dropped_many(reason, at, 1);
+    }
+
+    /// Packets were dropped for one reason, at one interface.
+    #[inline]
+    pub(super) fn dropped_many(&self, reason: DropReason, at: InterfaceId, packets: u64) {
+        self.drops.add(reason, packets);
         if let Some(interface) = self.interface(at) {
-            interface.drops.add(reason);
+            interface.drops.add(reason, packets);
         }
     }
 

@@ -84,7 +84,7 @@ impl<'a> Turn<'_, 'a> {
             return Err(Refused(DropReason::NoDestination, link.sender_id()));
         };
         counters.pass(class, link.sender_id(), link.bytes);
-        self.out.pass(link.index, outcome, class);
+        self.out.pass(1 << link.index, outcome, class);
         Ok(())
     }
 
@@ -98,7 +98,7 @@ impl<'a> Turn<'_, 'a> {
     ) {
         self.engine.counters.pass(class, link.sender_id(), link.bytes);
         self.engine.counters.delivered(receiver.id, 1, link.bytes.into());
-        self.out.pass(link.index, Outcome::Send(deliver(link.tagged, receiver.id, port)), class);
+        self.out.pass(1 << link.index, Outcome::Send(deliver(link.tagged, receiver.id, port)), class);
     }
 
     /// Takes one from the sender's allowance for what rules and state do not hold back.

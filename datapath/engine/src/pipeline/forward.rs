@@ -120,7 +120,7 @@ impl<'a> Turn<'_, 'a> {
         match outcome {
             Some(outcome) => {
                 self.engine.counters.pass(passed.class, link.sender_id(), link.bytes);
-                self.out.pass(link.index, outcome, passed.class);
+                self.out.pass(1 << link.index, outcome, passed.class);
             }
             None => self.refuse(link, Refused(DropReason::NoDestination, link.sender_id())),
         }

@@ -5,18 +5,19 @@
 //! was looked up are judged by rules first, all together: what tells who their remote
 //! addresses are is asked for, then read, and the lines where their connections will
 //! lie are asked for. Then each is settled in its turn. Should one have a connection
-//! by then, what rules had to say of it is forgotten.
+//! by then, what rules had to say of it is forgotten. Where none of the burst can open
+//! or end a connection, rules have settled it all, and there are no turns to take.
 
 use arrayvec::ArrayVec;
 
 use super::border::is_guarded;
-use super::forward::Receiver;
+use super::forward::{Receiver, deliver, known_uplink};
 use super::plain::{Glance, Unsettled, may_receive};
 use super::track::timeouts;
 use super::{Arrival, BURST, Link, Outcome, PassClass, Passed, Refused, Turn, Works};
 use crate::addr::MacAddr;
 use crate::conntrack::{Entry, State, Timeouts};
-use crate::forward::{Delivery, Endpoint, Interface, VlanEdit};
+use crate::forward::{Delivery, Endpoint, Interface};
 use crate::ids::InterfaceId;
 use crate::packet::plain::{self, Ethernet};
 use crate::packet::{Tcp, protocol};
@@ -35,30 +36,43 @@ struct Ends<'a> {
     endpoint: Option<&'a Endpoint>,
     /// Whether either end is beyond an uplink, so that what passes may be exempt.
     is_outside: bool,
+    /// Where what passes goes, if that is one place.
+    delivery: Option<Delivery>,
 }
 
 /// How rules judge a packet at one end.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Opinion {
-    /// So.
-    Is(Judgement),
+    /// As untracked.
+    Untracked,
+    /// As tracked.
+    Tracked,
+    /// As denied.
+    Denied,
     /// It depends on who the remote address is, which was asked for.
-    Waits(Probe),
+    Waits,
     /// That end is not on this switch, or was not asked.
     Absent,
     /// That end may track the flow.
     ByState,
 }
 
-impl Opinion {
-    fn is(self, judgement: Judgement) -> bool {
-        matches!(self, Opinion::Is(is) if is == judgement)
+impl From<Judgement> for Opinion {
+    #[inline(always)]
+    fn from(judgement: Judgement) -> Opinion {
+        match judgement {
+            Judgement::Untracked => Opinion::Untracked,
+            Judgement::Tracked => Opinion::Tracked,
+            Judgement::Denied => Opinion::Denied,
+        }
     }
 }
 
 /// A plain packet without a connection, and how rules judge it at either end.
 struct Newcomer<'g> {
     glance: &'g Glance,
+    /// What was asked for of the remote address of each end that waits for it.
+    probes: [Probe; 2],
     /// Their place in the list.
     ends: u8,
     outbound: Opinion,
@@ -66,17 +80,19 @@ struct Newcomer<'g> {
 }
 
 impl Newcomer<'_> {
+    #[inline(always)]
     fn is_tracked(&self) -> bool {
-        self.outbound.is(Judgement::Tracked) || self.inbound.is(Judgement::Tracked)
+        self.outbound == Opinion::Tracked || self.inbound == Opinion::Tracked
     }
 
     /// Whether it had a connection when the burst was looked up.
+    #[inline(always)]
     fn has_connection(&self) -> bool {
-        matches!(self.outbound, Opinion::ByState)
+        self.outbound == Opinion::ByState
     }
 
     /// What it asks of the end that it leaves (outbound) or comes to (inbound).
-    #[inline]
+    #[inline(always)]
     fn query(&self, direction: Direction) -> Query {
         let (key, side) = (&self.glance.key, self.glance.side());
         let (from, to) = (key.endpoint(side), key.endpoint(side.other()));
@@ -101,34 +117,81 @@ enum Left {
     Work(u8),
 }
 
+/// Packets between the same two ends, one after the other, that fared alike: counted
+/// and sent together.
+struct Tally {
+    /// The place of their ends in the list.
+    ends: u8,
+    /// Why they passed, or did not.
+    fate: Result<PassClass, DropReason>,
+    /// Which they are, a bit for each, and their bytes.
+    packets: u32,
+    bytes: u64,
+}
+
+impl Tally {
+    const EMPTY: Tally = Tally { ends: 0, fate: Ok(PassClass::Untracked), packets: 0, bytes: 0 };
+}
+
 impl<'a> Turn<'_, 'a> {
     /// Settles all that is left of a burst.
     #[inline(never)]
     pub(super) fn judge(&mut self, arrivals: &[Arrival<'_>], unsettled: &Unsettled<'_>, works: &Works<'a>) {
+        let mut ends = ArrayVec::<Ends<'a>, BURST>::new();
+        let mut newcomers = ArrayVec::<Newcomer<'_>, BURST>::new();
+        let mut waits = false;
+        for (glance, known) in unsettled {
+            // Datagrams that have a connection may be such as only their sender's rules let out (D24).
+            let may_be_known = !known || glance.key.protocol() == protocol::UDP;
+            if may_be_known && self.find_ends(glance, arrivals, &mut ends) {
+                let newcomer = self.ask_rules(glance, *known, &ends);
+                waits |= newcomer.outbound == Opinion::Waits || newcomer.inbound == Opinion::Waits;
+                newcomers.push(newcomer);
+            }
+        }
+        if waits {
+            for newcomer in &mut newcomers {
+                self.read_probes(newcomer, &ends[usize::from(newcomer.ends)]);
+            }
+        }
+        let is_by_rules_alone = works.is_empty()
+            && newcomers.len() == unsettled.len()
+            && !newcomers.iter().any(|newcomer| newcomer.is_tracked() || newcomer.has_connection());
+        let mut tally = Tally::EMPTY;
+        let missed = if is_by_rules_alone {
+            for newcomer in &newcomers {
+                self.settle_newcomer(newcomer, &ends, arrivals, &mut tally);
+            }
+            newcomers.len() as u64
+        } else {
+            self.judge_in_order(arrivals, unsettled, works, &newcomers, &ends, &mut tally)
+        };
+        self.tell(&tally, &ends);
+        self.engine.counters.table_misses.add(missed);
+    }
+
+    /// Settles each in its turn. Returns how many newcomers had no connection then.
+    #[inline(never)]
+    fn judge_in_order(
+        &mut self,
+        arrivals: &[Arrival<'_>],
+        unsettled: &Unsettled<'_>,
+        works: &Works<'a>,
+        newcomers: &[Newcomer<'_>],
+        ends: &[Ends<'a>],
+        tally: &mut Tally,
+    ) -> u64 {
         let mut order = [None; BURST];
         for (place, work) in works.iter().enumerate() {
             order[work.link.index] = Some(Left::Work(place as u8));
         }
         // Each is looked up in its turn; what that reads is asked for here.
         self.engine.table.guess::<BURST>(works.iter().map(|work| work.hash));
-        let mut ends = ArrayVec::<Ends<'a>, BURST>::new();
-        let mut newcomers = ArrayVec::<Newcomer<'_>, BURST>::new();
-        for (place, (glance, known)) in unsettled.iter().enumerate() {
+        for (place, (glance, _)) in unsettled.iter().enumerate() {
             order[glance.index()] = Some(Left::Glance(place as u8));
-            // Datagrams that have a connection may be such as only their sender's rules let out (D24).
-            let may_be_known = !known || glance.key.protocol() == protocol::UDP;
-            if may_be_known && self.find_ends(glance, arrivals, &mut ends) {
-                let ends = (ends.len() - 1) as u8;
-                let outbound = if *known { Opinion::ByState } else { Opinion::Absent };
-                newcomers.push(Newcomer { glance, ends, outbound, inbound: Opinion::Absent });
-            }
         }
-        for newcomer in &mut newcomers {
-            self.ask_rules(newcomer, &ends[usize::from(newcomer.ends)]);
-        }
-        for (place, newcomer) in newcomers.iter_mut().enumerate() {
-            self.read_probes(newcomer, &ends[usize::from(newcomer.ends)]);
-            if newcomer.has_connection() && !newcomer.inbound.is(Judgement::Denied) {
+        for (place, newcomer) in newcomers.iter().enumerate() {
+            if newcomer.has_connection() && newcomer.inbound != Opinion::Denied {
                 continue;
             }
             if newcomer.is_tracked() {
@@ -150,14 +213,13 @@ impl<'a> Turn<'_, 'a> {
                 }
                 Left::Newcomer(place) => {
                     let newcomer = &newcomers[usize::from(place)];
-                    let ends = &ends[usize::from(newcomer.ends)];
                     if newcomer.has_connection() {
-                        if self.settle_one_sided(newcomer.glance, ends) {
+                        if self.settle_one_sided(newcomer.glance, &ends[usize::from(newcomer.ends)]) {
                             continue;
                         }
                     } else if !self.has_come(newcomer.glance, inserted) {
                         missed += 1;
-                        self.settle_newcomer(newcomer, ends, arrivals);
+                        self.settle_newcomer(newcomer, ends, arrivals, tally);
                         continue;
                     }
                     newcomer.glance
@@ -166,7 +228,7 @@ impl<'a> Turn<'_, 'a> {
             };
             self.judge_one(&self.whole(glance, arrivals));
         }
-        self.engine.counters.table_misses.add(missed);
+        missed
     }
 
     /// Whether a connection has come into the table since it held `inserted` in all,
@@ -197,44 +259,55 @@ impl<'a> Turn<'_, 'a> {
         })
     }
 
-    /// Has rules judge a packet at both ends, as far as they can without knowing who
-    /// the remote addresses are.
-    #[inline]
-    fn ask_rules(&self, newcomer: &mut Newcomer<'_>, ends: &Ends<'_>) {
-        let ask = |newcomer: &Newcomer<'_>, end: Option<&Interface>, direction| match end {
-            Some(interface) => {
-                let query = newcomer.query(direction);
-                match interface.judge_or_probe(&self.snapshot.tables, direction, &query) {
-                    Ok(judgement) => Opinion::Is(judgement),
-                    Err(probe) => Opinion::Waits(probe),
-                }
-            }
-            None => Opinion::Absent,
+    /// Has rules judge a packet between the last ends of the list, as far as they can
+    /// without knowing who the remote addresses are.
+    #[inline(always)]
+    fn ask_rules<'g>(&self, glance: &'g Glance, known: bool, list: &[Ends<'_>]) -> Newcomer<'g> {
+        let mut newcomer = Newcomer {
+            glance,
+            probes: [Probe::NONE; 2],
+            ends: list.len().wrapping_sub(1) as u8,
+            outbound: if known { Opinion::ByState } else { Opinion::Absent },
+            inbound: Opinion::Absent,
         };
-        if !newcomer.has_connection() {
-            newcomer.outbound = ask(newcomer, ends.sender, Direction::Outbound);
+        let Some(ends) = list.last() else { return newcomer };
+        if let (false, Some(sender)) = (known, ends.sender) {
+            newcomer.outbound = self.ask_rules_of(&mut newcomer, sender, Direction::Outbound);
         }
-        if !newcomer.outbound.is(Judgement::Denied) {
-            newcomer.inbound = ask(newcomer, ends.receiver.interface(), Direction::Inbound);
+        if let (true, Some(receiver)) = (newcomer.outbound != Opinion::Denied, ends.receiver.interface()) {
+            newcomer.inbound = self.ask_rules_of(&mut newcomer, receiver, Direction::Inbound);
+        }
+        newcomer
+    }
+
+    #[inline(always)]
+    fn ask_rules_of(&self, newcomer: &mut Newcomer<'_>, end: &Interface, direction: Direction) -> Opinion {
+        match end.judge_or_probe(&self.snapshot.tables, direction, &newcomer.query(direction)) {
+            Ok(judgement) => judgement.into(),
+            Err(probe) => {
+                newcomer.probes[direction as usize] = probe;
+                Opinion::Waits
+            }
         }
     }
 
     /// The rest, which was asked for.
-    #[inline]
+    #[inline(always)]
     fn read_probes(&self, newcomer: &mut Newcomer<'_>, ends: &Ends<'_>) {
-        let judge = |newcomer: &Newcomer<'_>, interface: &Interface, direction, probe| {
-            let query = newcomer.query(direction);
-            Opinion::Is(interface.policy.judge_probed(&self.snapshot.tables, direction, &query, probe))
-        };
-        if let (Opinion::Waits(probe), Some(sender)) = (newcomer.outbound, ends.sender) {
-            newcomer.outbound = judge(newcomer, sender, Direction::Outbound, probe);
+        if let (Opinion::Waits, Some(sender)) = (newcomer.outbound, ends.sender) {
+            newcomer.outbound = self.read_probe(newcomer, sender, Direction::Outbound);
         }
-        if newcomer.outbound.is(Judgement::Denied) {
+        if newcomer.outbound == Opinion::Denied {
             newcomer.inbound = Opinion::Absent;
-        } else if let (Opinion::Waits(probe), Some(receiver)) = (newcomer.inbound, ends.receiver.interface())
-        {
-            newcomer.inbound = judge(newcomer, receiver, Direction::Inbound, probe);
+        } else if let (Opinion::Waits, Some(receiver)) = (newcomer.inbound, ends.receiver.interface()) {
+            newcomer.inbound = self.read_probe(newcomer, receiver, Direction::Inbound);
         }
+    }
+
+    #[inline(never)]
+    fn read_probe(&self, newcomer: &Newcomer<'_>, end: &Interface, direction: Direction) -> Opinion {
+        let (query, probe) = (newcomer.query(direction), newcomer.probes[direction as usize]);
+        end.policy.judge_probed(&self.snapshot.tables, direction, &query, probe).into()
     }
 
     /// Whether a packet from or to an uplink may be exempt from rules, or has a source
@@ -267,40 +340,76 @@ impl<'a> Turn<'_, 'a> {
         };
         let endpoint = receiver.interface().and_then(|receiver| snapshot.interfaces.endpoint(receiver.id));
         let is_outside = sender.is_none() || endpoint.is_none();
-        let is_open = !is_guarded(sender) && !is_guarded(receiver.interface());
-        is_open.then_some(Ends { from, destination, sender, receiver, endpoint, is_outside })
+        if is_guarded(sender) || is_guarded(receiver.interface()) {
+            return None;
+        }
+        let delivery = match receiver {
+            Receiver::Local(interface, port) => Some(deliver(false, interface.id, port)),
+            Receiver::Uplinks => {
+                let mac = MacAddr::from_bits(destination);
+                known_uplink(snapshot, &self.engine.locations, self.now, vpc, mac)
+            }
+        };
+        Some(Ends { from, destination, sender, receiver, endpoint, is_outside, delivery })
     }
 
     /// Settles a packet that has no connection as rules have judged it.
-    fn settle_newcomer(&mut self, newcomer: &Newcomer<'_>, ends: &Ends<'a>, arrivals: &[Arrival<'_>]) {
+    #[inline(always)]
+    fn settle_newcomer(
+        &mut self,
+        newcomer: &Newcomer<'_>,
+        list: &[Ends<'a>],
+        arrivals: &[Arrival<'_>],
+        tally: &mut Tally,
+    ) {
         let Newcomer { glance, outbound, inbound, .. } = newcomer;
-        if outbound.is(Judgement::Denied) {
-            return self.refuse_plain(glance, Refused(DropReason::OutboundDenied, ends.from));
-        }
-        let opened = if newcomer.is_tracked() {
-            self.open_connection(newcomer, ends, segment(glance, arrivals))
+        let ends = &list[usize::from(newcomer.ends)];
+        let fate = if *outbound == Opinion::Denied {
+            Err(DropReason::OutboundDenied)
         } else {
-            Ok(())
-        };
-        // The receiver's refusal is reported first; the sender's side is tracked all the same (D24).
-        if inbound.is(Judgement::Denied) {
-            return self.refuse_plain(glance, Refused(DropReason::InboundDenied, ends.receiver.id()));
-        }
-        if let Err(refused) = opened {
-            return self.refuse_plain(glance, refused);
-        }
-        let class = if newcomer.is_tracked() { PassClass::NewTracked } else { PassClass::Untracked };
-        match ends.receiver {
-            Receiver::Local(receiver, port) => {
-                let counters = &self.engine.counters;
-                counters.pass(class, ends.from, glance.bytes);
-                counters.delivered(receiver.id, 1, glance.bytes.into());
-                let delivery = Delivery { port, vlan: VlanEdit::Keep, receiver: receiver.id };
-                self.out.pass(glance.index(), Outcome::Send(delivery), class);
+            let is_tracked = newcomer.is_tracked();
+            let opened = match is_tracked {
+                true => self.open_connection(newcomer, ends, segment(glance, arrivals)),
+                false => Ok(()),
+            };
+            // The receiver's refusal is reported first; the sender's side is tracked all the same (D24).
+            match opened {
+                _ if *inbound == Opinion::Denied => Err(DropReason::InboundDenied),
+                Err(refused) => return self.refuse_plain(glance, refused),
+                Ok(()) if is_tracked => Ok(PassClass::NewTracked),
+                Ok(()) => Ok(PassClass::Untracked),
             }
-            Receiver::Uplinks => {
-                let link: Link<'a> = self.link(glance, arrivals);
-                self.forward(&link, &Passed { class, receiver: ends.receiver });
+        };
+        if let (Ok(class), None) = (fate, ends.delivery) {
+            let link: Link<'a> = self.link(glance, arrivals);
+            return self.forward(&link, &Passed { class, receiver: ends.receiver });
+        }
+        if (tally.ends, tally.fate) != (newcomer.ends, fate) {
+            self.tell(tally, list);
+            *tally = Tally { ends: newcomer.ends, fate, ..Tally::EMPTY };
+        }
+        tally.packets |= 1 << glance.index();
+        tally.bytes += u64::from(glance.bytes);
+    }
+
+    /// Counts packets that fared alike, and settles them.
+    #[inline(never)]
+    fn tell(&mut self, tally: &Tally, list: &[Ends<'a>]) {
+        let Some(ends) = list.get(usize::from(tally.ends)) else { return };
+        let (counters, packets) = (&self.engine.counters, u64::from(tally.packets.count_ones()));
+        let receiver = ends.receiver.id();
+        match tally.fate {
+            Err(reason) => {
+                let at = if reason == DropReason::InboundDenied { receiver } else { ends.from };
+                counters.dropped_many(reason, at, packets);
+                self.out.settle(tally.packets, Outcome::Drop(reason));
+            }
+            Ok(class) => {
+                let Some(delivery) = ends.delivery else { return };
+                counters.pass_many(class, packets);
+                counters.sent(ends.from, packets, tally.bytes);
+                counters.delivered(receiver, packets, tally.bytes);
+                self.out.pass(tally.packets, Outcome::Send(delivery), class);
             }
         }
     }
@@ -339,7 +448,7 @@ impl<'a> Turn<'_, 'a> {
         let Newcomer { glance, outbound, inbound, .. } = newcomer;
         let (now, side) = (self.now, glance.side());
         let tracking =
-            |end: Option<&'a Interface>, opinion: &Opinion| end.filter(|_| opinion.is(Judgement::Tracked));
+            |end: Option<&'a Interface>, opinion: &Opinion| end.filter(|_| *opinion == Opinion::Tracked);
         let tracking = [tracking(ends.sender, outbound), tracking(ends.receiver.interface(), inbound)];
         let table = &mut self.engine.table;
         for interface in tracking.into_iter().flatten() {

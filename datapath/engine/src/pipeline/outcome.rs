@@ -144,11 +144,10 @@ impl Outcomes {
         self.settled |= 1 << index;
     }
 
-    /// Settles packets, a bit for each, that go to one place: so that it is seen where a
-    /// whole burst does.
+    /// What becomes of several packets, a bit for each: so that it is seen where a whole
+    /// burst fares alike.
     #[inline]
-    pub(super) fn send(&mut self, packets: u32, delivery: Delivery) {
-        let outcome = Outcome::Send(delivery);
+    pub(super) fn settle(&mut self, packets: u32, outcome: Outcome) {
         if self.alike == 0 || self.common == outcome {
             (self.common, self.alike) = (outcome, self.alike | packets);
             self.settled |= packets;
@@ -156,23 +155,23 @@ impl Outcomes {
         }
         let mut left = packets;
         while left != 0 {
-            self.set(left.trailing_zeros() as usize, Outcome::Send(delivery));
+            self.set(left.trailing_zeros() as usize, outcome.clone());
             left &= left - 1;
         }
     }
 
-    /// Settles a packet that passes otherwise than by its connection alone.
+    /// Settles packets, a bit for each, that pass otherwise than by their connections alone.
     #[inline]
-    pub(super) fn pass(&mut self, index: usize, outcome: Outcome, class: PassClass) {
-        let bit = 1 << index;
-        match outcome {
-            Outcome::Send(delivery) => self.send(bit, delivery),
-            outcome => self.set(index, outcome),
-        }
-        self.classed |= bit;
-        self.classes[index] = class;
+    pub(super) fn pass(&mut self, packets: u32, outcome: Outcome, class: PassClass) {
+        self.settle(packets, outcome);
+        self.classed |= packets;
         if matches!(class, PassClass::NewTracked | PassClass::Untracked) {
-            self.permitted |= bit;
+            self.permitted |= packets;
+        }
+        let mut left = packets;
+        while left != 0 {
+            self.classes[left.trailing_zeros() as usize] = class;
+            left &= left - 1;
         }
     }
 

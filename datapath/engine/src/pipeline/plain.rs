@@ -242,7 +242,7 @@ impl<'a> Run<'a> {
         if packets > 0 {
             counters.sent(self.ends[0], packets, self.bytes);
             counters.delivered(self.ends[1], packets, self.bytes);
-            out.send(self.packets, self.delivery);
+            out.settle(self.packets, Outcome::Send(self.delivery));
         }
         packets
     }

@@ -58,6 +58,11 @@ pub struct Tables {
 #[derive(Clone, Copy, Debug)]
 pub struct Probe(KeyHash);
 
+impl Probe {
+    /// Nothing was asked for.
+    pub const NONE: Probe = Probe(KeyHash::NONE);
+}
+
 /// VPCs whose entry of an address is asked for ahead of its use.
 const PROBED_SCOPES: usize = 4;
 
