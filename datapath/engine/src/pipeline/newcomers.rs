@@ -90,20 +90,22 @@ impl Newcomer<'_> {
     fn has_connection(&self) -> bool {
         self.outbound == Opinion::ByState
     }
+}
 
-    /// What it asks of the end that it leaves (outbound) or comes to (inbound).
-    #[inline(always)]
-    fn query(&self, direction: Direction) -> Query {
-        let (key, side) = (&self.glance.key, self.glance.side());
-        let (from, to) = (key.endpoint(side), key.endpoint(side.other()));
-        let service = |port| Service::with_ports(key.protocol(), port);
-        let remote = match direction {
-            Direction::Outbound => to.0,
-            Direction::Inbound => from.0,
-        };
-        let (service, reply_service) = (service(to.1), Some(service(from.1)));
-        Query { vpc: key.vpc(), family: key.family(), service, reply_service, remote }
-    }
+/// What a packet asks of the end that it leaves.
+#[inline(always)]
+fn outbound_query(glance: &Glance) -> Query {
+    let (key, side) = (&glance.key, glance.side());
+    let [(_, src_port), (dst, dst_port)] = [key.endpoint(side), key.endpoint(side.other())];
+    let service = |port| Service::with_ports(key.protocol(), port);
+    let (service, reply_service) = (service(dst_port), Some(service(src_port)));
+    Query { vpc: key.vpc(), family: key.family(), service, reply_service, remote: dst }
+}
+
+/// What it asks of the end that it comes to, if it asked this of the other.
+#[inline(always)]
+fn inbound_query(glance: &Glance, outbound: Query) -> Query {
+    Query { remote: glance.key.endpoint(glance.side()).0, ..outbound }
 }
 
 /// A packet that is left.
@@ -271,21 +273,30 @@ impl<'a> Turn<'_, 'a> {
             inbound: Opinion::Absent,
         };
         let Some(ends) = list.last() else { return newcomer };
+        let query = outbound_query(glance);
+        let [outbound, inbound] = &mut newcomer.probes;
         if let (false, Some(sender)) = (known, ends.sender) {
-            newcomer.outbound = self.ask_rules_of(&mut newcomer, sender, Direction::Outbound);
+            newcomer.outbound = self.ask_rules_of(sender, Direction::Outbound, &query, outbound);
         }
         if let (true, Some(receiver)) = (newcomer.outbound != Opinion::Denied, ends.receiver.interface()) {
-            newcomer.inbound = self.ask_rules_of(&mut newcomer, receiver, Direction::Inbound);
+            let query = inbound_query(glance, query);
+            newcomer.inbound = self.ask_rules_of(receiver, Direction::Inbound, &query, inbound);
         }
         newcomer
     }
 
     #[inline(always)]
-    fn ask_rules_of(&self, newcomer: &mut Newcomer<'_>, end: &Interface, direction: Direction) -> Opinion {
-        match end.judge_or_probe(&self.snapshot.tables, direction, &newcomer.query(direction)) {
+    fn ask_rules_of(
+        &self,
+        end: &Interface,
+        direction: Direction,
+        query: &Query,
+        probe: &mut Probe,
+    ) -> Opinion {
+        match end.judge_or_probe(&self.snapshot.tables, direction, query) {
             Ok(judgement) => judgement.into(),
-            Err(probe) => {
-                newcomer.probes[direction as usize] = probe;
+            Err(asked) => {
+                *probe = asked;
                 Opinion::Waits
             }
         }
@@ -294,20 +305,20 @@ impl<'a> Turn<'_, 'a> {
     /// The rest, which was asked for.
     #[inline(always)]
     fn read_probes(&self, newcomer: &mut Newcomer<'_>, ends: &Ends<'_>) {
+        let judge = |end: &Interface, direction, query: &Query, probe| {
+            end.policy.judge_probed(&self.snapshot.tables, direction, query, probe).into()
+        };
+        let query = outbound_query(newcomer.glance);
+        let [outbound, inbound] = newcomer.probes;
         if let (Opinion::Waits, Some(sender)) = (newcomer.outbound, ends.sender) {
-            newcomer.outbound = self.read_probe(newcomer, sender, Direction::Outbound);
+            newcomer.outbound = judge(sender, Direction::Outbound, &query, outbound);
         }
         if newcomer.outbound == Opinion::Denied {
             newcomer.inbound = Opinion::Absent;
         } else if let (Opinion::Waits, Some(receiver)) = (newcomer.inbound, ends.receiver.interface()) {
-            newcomer.inbound = self.read_probe(newcomer, receiver, Direction::Inbound);
+            let query = inbound_query(newcomer.glance, query);
+            newcomer.inbound = judge(receiver, Direction::Inbound, &query, inbound);
         }
-    }
-
-    #[inline(never)]
-    fn read_probe(&self, newcomer: &Newcomer<'_>, end: &Interface, direction: Direction) -> Opinion {
-        let (query, probe) = (newcomer.query(direction), newcomer.probes[direction as usize]);
-        end.policy.judge_probed(&self.snapshot.tables, direction, &query, probe).into()
     }
 
     /// Whether a packet from or to an uplink may be exempt from rules, or has a source
