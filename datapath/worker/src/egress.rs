@@ -55,12 +55,10 @@ impl Egress {
         port: Option<PortIndex>,
         outcomes: &Outcomes,
     ) {
-        let is_sent = match outcomes.sole_delivery() {
-            Some(delivery) if burst.len() >= WHOLE => self.send_whole(delivery, burst),
-            _ => false,
-        };
-        if !is_sent {
-            self.sort_each(peers, burst, port, outcomes);
+        match outcomes.of_all() {
+            Some(Outcome::Drop(_)) => burst.clear(),
+            Some(Outcome::Send(delivery)) if burst.len() >= WHOLE && self.send_whole(*delivery, burst) => {}
+            _ => self.sort_each(peers, burst, port, outcomes),
         }
     }
 

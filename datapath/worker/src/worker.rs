@@ -18,7 +18,7 @@ use crate::judging::{Bench, Source};
 use crate::mailbox::{Desk, Mailbox};
 use crate::observer::Observer;
 use crate::statistics::{WorkerStage, WorkerStatistics};
-use crate::wiring::Wires;
+use crate::wiring::{Peer, Wires};
 
 /// Busy turns between two looks at the clock, the mailbox and old connections.
 const HOUSEKEEPING_TURNS: u32 = 16;
@@ -91,6 +91,7 @@ impl Worker {
         let peer_bursts = receive.len().max(1);
         let watch = Stopwatch::of_turn(number, statistics);
         let mut bench = Bench { pipeline, egress, observer, outcomes, watch };
+        peers.iter_mut().flatten().for_each(Peer::fetch);
         for (port, queue) in receive {
             let count = queue.receive(&mut burst);
             if count > 0 {
@@ -102,15 +103,18 @@ impl Worker {
             }
         }
         for at in 0..peers.len() {
-            for _ in 0..peer_bursts {
+            for left in (0..peer_bursts).rev() {
                 let Some(peer) = &mut peers[at] else { break };
                 let count = peer.relay_in.dequeue(&mut burst);
                 for packet in burst.drain() {
                     let port = PortIndex(packet.port());
                     bench.egress.relay_arrived(port, packet);
                 }
-                let steered = peer.steer_in.dequeue(&mut burst);
+                let steered = peer.take_over(&mut burst);
                 if steered > 0 {
+                    if left > 0 {
+                        peer.fetch();
+                    }
                     statistics.taken_over.add(steered as u64);
                     bench.watch.lap(WorkerStage::Receive, steered);
                     bench.judge(peers, &mut burst, Source { port: None, now, snapshot });

@@ -90,13 +90,11 @@ impl Outcomes {
         if self.alike >> index & 1 == 1 { &self.common } else { &self.list[index] }
     }
 
-    /// Where all packets of the burst go, if that is one place for all.
+    /// What becomes of all packets of the burst, if that is the same for all, and this
+    /// is known of them together.
     #[inline]
-    pub fn sole_delivery(&self) -> Option<Delivery> {
-        match self.common {
-            Outcome::Send(delivery) if self.alike == self.settled && self.settled != 0 => Some(delivery),
-            _ => None,
-        }
+    pub fn of_all(&self) -> Option<&Outcome> {
+        (self.alike == self.settled && self.settled != 0).then_some(&self.common)
     }
 
     /// What became of packet `index`, in a word.
