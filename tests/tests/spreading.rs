@@ -7,7 +7,9 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use system_tests::bench::{Bench, Dealing, Kind, Load, Plugin, Setup, Stream, Third, Traffic, document};
+use system_tests::bench::{
+    Bench, Dealing, Kind, Load, Plugin, Ports, Setup, Stream, Third, Traffic, document,
+};
 
 /// EAL loads no plugin from a folder that everyone may write to, as /tmp is.
 struct Folder(PathBuf);
@@ -44,8 +46,13 @@ fn deliver(kind: Kind, dealing: Dealing) -> ([u64; 4], String) {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = Folder::new("spreading");
-    let bench =
-        Bench { folder: folder.0.clone(), plugin: plugin(&folder.0), core: 1, ordinary_memory: Some(512) };
+    let bench = Bench {
+        folder: folder.0.clone(),
+        plugin: plugin(&folder.0),
+        ports: Ports::Replayed,
+        core: 1,
+        ordinary_memory: Some(512),
+    };
     let traffic = Traffic { kind, flows: 2000, rules: 10 };
     let streams = kind.streams().map(|kind| Stream { kind, flows: traffic.flows, rules: traffic.rules });
     let load = Load { streams: streams.to_vec(), dealing, has_window: true };

@@ -18,7 +18,7 @@ pub use machine::{HugePages, Machine};
 pub use report::Report;
 pub use rules::{Third, document};
 pub use strain::{Line, Strain};
-pub use subjects::{Bench, Setup, Subject};
+pub use subjects::{Bench, Ports, Setup, Subject};
 pub use traffic::{Dealing, Load, Plugin, Stream};
 
 /// What both ports of a program are given.
@@ -146,6 +146,21 @@ impl Depth {
         })
     }
 
+    /// What guests send; of what does not come through, nobody could tell whether it had
+    /// come so far.
+    fn cases_of_guests(self) -> Vec<Traffic> {
+        let case = |kind, flows, rules| Traffic { kind, flows, rules };
+        let mut cases = vec![case(Kind::Established, 1000, 10), case(Kind::Established, 100_000, 10)];
+        if self == Depth::Full {
+            cases.extend([
+                case(Kind::Established, 1_000_000, 10),
+                case(Kind::Segments, 100_000, 10),
+                case(Kind::Established, 1000, 0),
+            ]);
+        }
+        cases
+    }
+
     fn cases(self) -> Vec<Traffic> {
         let case = |kind, flows, rules| Traffic { kind, flows, rules };
         let mut cases = vec![
@@ -192,14 +207,15 @@ impl Case {
     }
 }
 
-/// Runs all cases, so many times in turn, and then the switch alone; `tell` hears of
-/// each as it begins.
+/// Runs all cases, so many times in turn, and then the switch alone, unless traffic comes
+/// by guests; `tell` hears of each as it begins.
 ///
 /// # Errors
 /// If the folder for the subjects' files cannot be made.
 pub fn run(
     folder: &Path,
     plugin: Plugin,
+    ports: Ports,
     core: usize,
     depth: Depth,
     rounds: usize,
@@ -207,9 +223,12 @@ pub fn run(
 ) -> io::Result<Report> {
     std::fs::create_dir_all(folder)?;
     let start = Instant::now();
-    let bench = Bench { folder: folder.to_path_buf(), plugin, core, ordinary_memory: None };
-    let mut cases: Vec<Case> = depth
-        .cases()
+    let bench = Bench { folder: folder.to_path_buf(), plugin, ports, core, ordinary_memory: None };
+    let traffic = match ports {
+        Ports::Replayed => depth.cases(),
+        Ports::Guests => depth.cases_of_guests(),
+    };
+    let mut cases: Vec<Case> = traffic
         .into_iter()
         .map(|traffic| Case { traffic, figures: Default::default(), errors: vec![] })
         .collect();
@@ -244,8 +263,11 @@ pub fn run(
             }
         }
     }
-    let strain = Strain::measure(&bench, depth, &tell);
-    Ok(Report { machine, cases, strain })
+    let strain = match ports {
+        Ports::Replayed => Strain::measure(&bench, depth, &tell),
+        Ports::Guests => Strain::default(),
+    };
+    Ok(Report { machine, ports, cases, strain })
 }
 
 /// Measures for so long, once every flow has been seen twice; of new flows and of

@@ -4,13 +4,15 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use super::subjects::Subject;
+use super::subjects::{Ports, Subject};
 use super::{Case, Figure, Kind, Line, Machine, Strain};
 
 /// All cases of a run.
 pub struct Report {
     /// What the machine gave.
     pub machine: Machine,
+    /// How packets came.
+    pub ports: Ports,
     /// In the order in which they ran.
     pub cases: Vec<Case>,
     /// What the switch alone was put to.
@@ -134,9 +136,13 @@ impl fmt::Display for Report {
         let tsc = if tsc_hz > 0 { format!("TSC {:.2} GHz, ", tsc_hz as f64 / 1e9) } else { String::new() };
         writeln!(
             f,
-            "One core, 64-byte frames, nanoseconds per packet: median (least to greatest). {tsc}one line of \
+            "One core{}, 64-byte frames, nanoseconds per packet: median (least to greatest). {tsc}one line of \
              256 MB {memory:.0} ns, 1000 multiplications {arithmetic:.0} ns, a word from core to core \
-             {between_cores:.0} ns.\n"
+             {between_cores:.0} ns.\n",
+            match self.ports {
+                Ports::Replayed => "",
+                Ports::Guests => " beside that of the guests, vhost-user",
+            }
         )?;
         if self.cases.iter().all(|case| case.figures.iter().all(Vec::is_empty) && case.errors.is_empty()) {
             return self.rest(f);
@@ -231,7 +237,12 @@ mod tests {
             line("b", &[("x", 2.0, 0), ("y", 3.0, 2)], Some("lost")),
         ];
         let machine = Machine { tsc_hz: 1, memory: 1.0, arithmetic: 1.0, between_cores: 1.0 };
-        let report = Report { machine, cases: vec![], strain: Strain { tables: vec![("T", lines)] } };
+        let report = Report {
+            machine,
+            ports: Ports::Replayed,
+            cases: vec![],
+            strain: Strain { tables: vec![("T", lines)] },
+        };
         let text = report.to_string();
         assert!(
             text.contains("T:\n\n| | x | y |\n| --- | ---: | ---: |\n| a | 1.2 | - |\n| b | 2 | 3.00 |\n"),

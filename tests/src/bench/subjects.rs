@@ -55,19 +55,32 @@ pub struct Setup {
     pub policy: Value,
 }
 
-/// A subject that runs and waits for traffic; ends when dropped.
-pub struct Running {
-    children: Vec<Child>,
-    /// What goes through it.
-    pub counts: Counts,
+/// By which ports a subject takes packets and gives them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ports {
+    /// Ports of its own that the plugin fills and empties.
+    Replayed,
+    /// vhost-user sockets. Their other ends are testpmd's, on another core: it passes on
+    /// what the plugin fills and empties there.
+    Guests,
 }
 
-impl Drop for Running {
+/// Programs that run; ended, the last first, when dropped.
+struct Children(Vec<Child>);
+
+impl Drop for Children {
     fn drop(&mut self) {
-        while let Some(mut child) = self.children.pop() {
+        while let Some(mut child) = self.0.pop() {
             end(&mut child);
         }
     }
+}
+
+/// A subject that runs and waits for traffic; ends when dropped.
+pub struct Running {
+    _children: Children,
+    /// What goes through it.
+    pub counts: Counts,
 }
 
 fn end(child: &mut Child) {
@@ -86,10 +99,17 @@ pub struct Bench {
     pub folder: PathBuf,
     /// The source of the traffic.
     pub plugin: Plugin,
+    /// How it comes.
+    pub ports: Ports,
     /// The core that the packets are worked on.
     pub core: usize,
     /// Megabytes of ordinary memory that the switch is to use instead of huge pages.
     pub ordinary_memory: Option<u32>,
+}
+
+/// The socket of the guest at a port.
+fn guest(folder: &Path, port: usize) -> PathBuf {
+    folder.join(format!("guest{port}"))
 }
 
 /// Connections that the switch has room for, however few flows there are.
@@ -102,6 +122,10 @@ impl Bench {
     /// # Errors
     /// With what it said, if it does not start.
     pub fn start(&self, subject: Subject, traffic: Traffic) -> io::Result<Running> {
+        for port in 0..self.load(traffic).streams.len() {
+            // One who was killed has left it.
+            let _ = std::fs::remove_file(guest(&self.folder, port));
+        }
         match subject {
             Subject::Floor => self.start_floor(traffic),
             Subject::OvsDpdk => self.start_ovs(traffic),
@@ -114,41 +138,97 @@ impl Bench {
                     allowance: connections,
                     policy: document(traffic, Third::Nobody),
                 };
-                self.start_switch(&traffic.load(), &setup)
+                self.start_switch(&self.load(traffic), &setup)
             }
         }
+    }
+
+    /// What the ports send. Guests send no more than the subject takes: what would not fit
+    /// into their rings never came to it.
+    fn load(&self, traffic: Traffic) -> Load {
+        Load { has_window: self.ports == Ports::Guests, ..traffic.load() }
     }
 
     fn log(&self, name: &str) -> io::Result<Stdio> {
         Ok(std::fs::File::create(self.folder.join(format!("{name}.log")))?.into())
     }
 
-    fn spawn(&self, command: &mut Command, name: &str, load: &Load) -> io::Result<Child> {
-        self.plugin.equip(command, load);
+    fn spawn(&self, command: &mut Command, name: &str) -> io::Result<Child> {
         command.stdout(self.log(name)?).stderr(self.log(&format!("{name}-errors"))?);
         command.spawn().map_err(|e| io::Error::other(format!("{name}: {e}")))
     }
 
-    fn start_floor(&self, traffic: Traffic) -> io::Result<Running> {
-        let load = traffic.load();
+    /// The device at which a guest is, for EAL.
+    fn vhost(&self, port: usize) -> String {
+        format!("net_vhost{port},iface={}", guest(&self.folder, port).display())
+    }
+
+    fn testpmd(cores: [usize; 2], devices: impl Iterator<Item = String>) -> Command {
         let mut command = Command::new("dpdk-testpmd");
+        let [main, forwarding] = cores;
+        command.args([&format!("--lcores=0@{main},1@{forwarding}"), "--in-memory", "--no-pci"]);
+        // A guest hands all its memory over, by one descriptor for each file of it.
+        command.arg("--single-file-segments");
+        command.args(devices.flat_map(|device| ["--vdev".to_string(), device]));
+        command.stdin(Stdio::null());
         command
-            .args(["-l", &format!("0,{}", self.core)])
-            .arg("--in-memory")
-            .args(self.plugin.eal(&load))
-            .arg("--");
-        command.args(["--forward-mode=macswap", "--port-topology=paired", "--auto-start"]);
-        command
-            .args(["--nb-cores=1", "--no-flush-rx", "--total-num-mbufs=32768", "--stats-period=600"])
-            .stdin(Stdio::null());
-        let mut child = self.spawn(&mut command, "testpmd", &load)?;
-        match self.plugin.wait(&mut child, &load) {
-            Ok(counts) => Ok(Running { children: vec![child], counts }),
-            Err(error) => {
-                end(&mut child);
-                Err(error)
+    }
+
+    fn forward(command: &mut Command) {
+        command.args(["--", "--port-topology=paired", "--nb-cores=1", "--no-flush-rx"]);
+        command.arg("--total-num-mbufs=32768");
+    }
+
+    /// Waits until traffic through the last of these programs can begin. Where it comes by
+    /// guests, they are started now; their sockets are in this folder.
+    fn wait(&self, mut children: Children, load: &Load, folder: &Path) -> io::Result<Running> {
+        if self.ports == Ports::Guests {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !(0..load.streams.len()).all(|port| guest(folder, port).exists()) {
+                if Instant::now() > deadline {
+                    return Err(io::Error::other("it does not listen for guests after 30 s"));
+                }
+                sleep(Duration::from_millis(20));
             }
+            let device = |port| {
+                let link =
+                    format!("net_virtio_user{port},path={},queue_size=2048", guest(folder, port).display());
+                [Plugin::device(port), link]
+            };
+            // Their rings hold what the plugin has under way. The subject has another core.
+            let core = usize::from(self.core == 0);
+            let mut command = Bench::testpmd([core; 2], (0..load.streams.len()).flat_map(device));
+            self.plugin.equip(&mut command, load);
+            command.args(self.plugin.loaded());
+            Bench::forward(&mut command);
+            let mut guests =
+                self.spawn(command.args(["-i", "--rxd=2048", "--txd=2048"]).stdin(Stdio::piped()), "guests")?;
+            // It would drop what its ring does not take at once. It ends with its input, which is kept.
+            let waits = b"set fwd io retry\nset burst tx delay 1 retry 1000000\nstart\n";
+            let told = guests.stdin.as_mut().map_or(Ok(()), |input| input.write_all(waits));
+            children.0.push(guests);
+            told?;
         }
+        let last = children.0.last_mut().ok_or_else(|| io::Error::other("nothing was started"))?;
+        let counts = self.plugin.wait(last, load)?;
+        Ok(Running { _children: children, counts })
+    }
+
+    fn start_floor(&self, traffic: Traffic) -> io::Result<Running> {
+        let (load, ports) = (self.load(traffic), self.ports);
+        let device = |port| match ports {
+            Ports::Replayed => Plugin::device(port),
+            Ports::Guests => self.vhost(port),
+        };
+        let mut command = Bench::testpmd([0, self.core], (0..load.streams.len()).map(device));
+        if ports == Ports::Replayed {
+            self.plugin.equip(&mut command, &load);
+            command.args(self.plugin.loaded());
+        }
+        Bench::forward(&mut command);
+        command.args(["--forward-mode=macswap", "--auto-start", "--stats-period=600"]);
+        let children = Children(vec![self.spawn(&mut command, "testpmd")?]);
+        self.wait(children, &load, &self.folder)
     }
 
     /// The socket of the switch's interface.
@@ -194,49 +274,38 @@ impl Bench {
         let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
         let mut command = Command::new(binary("sgswitchd"));
         command.arg("--config").arg(&config).arg("--socket").arg(&socket).arg("--store").arg(&store);
-        command.args(["--cores", &cores.join(","), "--log", "warn", "--", "-l", "0"]);
-        command.args(self.plugin.eal(load)).stdin(Stdio::null());
+        command.args(["--cores", &cores.join(","), "--log", "warn"]).stdin(Stdio::null());
+        let ports = 0..load.streams.len();
+        if self.ports == Ports::Guests {
+            // By the names that the policy has for them.
+            let port = |port| [String::from("--port"), format!("net_null{port}={}", self.vhost(port))];
+            command.args(ports.clone().flat_map(port));
+        }
+        command.args(["--", "-l", "0", "--no-pci"]);
+        if self.ports == Ports::Replayed {
+            self.plugin.equip(&mut command, load);
+            command.args(self.plugin.loaded());
+            command.args(ports.flat_map(|port| ["--vdev".to_string(), Plugin::device(port)]));
+        }
         match self.ordinary_memory {
             Some(megabytes) => command.args(["--no-huge", "--no-shconf", "-m", &megabytes.to_string()]),
             None => command.arg("--in-memory"),
         };
-        let mut child = self.spawn(&mut command, "sgswitchd", load)?;
-        let started = self.plugin.wait(&mut child, load).and_then(|counts| {
-            let file = self.folder.join("policy.json");
-            std::fs::write(&file, policy.to_string())?;
-            let push =
-                Command::new(binary("sgctl")).arg("--socket").arg(&socket).arg("push").arg(&file).output()?;
-            match push.status.success() {
-                true => Ok(counts),
-                false => Err(io::Error::other(String::from_utf8_lossy(&push.stderr).into_owned())),
-            }
-        });
-        match started {
-            Ok(counts) => Ok(Running { children: vec![child], counts }),
-            Err(error) => {
-                end(&mut child);
-                Err(error)
-            }
-        }
+        let children = Children(vec![self.spawn(&mut command, "sgswitchd")?]);
+        let running = self.wait(children, load, &self.folder)?;
+        let file = self.folder.join("policy.json");
+        std::fs::write(&file, policy.to_string())?;
+        let push =
+            Command::new(binary("sgctl")).arg("--socket").arg(&socket).arg("push").arg(&file).output()?;
+        let error = || io::Error::other(String::from_utf8_lossy(&push.stderr).into_owned());
+        push.status.success().then_some(running).ok_or_else(error)
     }
 
     fn start_ovs(&self, traffic: Traffic) -> io::Result<Running> {
-        let folder = self.folder.join("ovs");
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder)?;
-        let mut children = vec![];
-        let counts = self.ovs(&folder, traffic, &mut children);
-        match counts {
-            Ok(counts) => Ok(Running { children, counts }),
-            Err(error) => {
-                children.iter_mut().rev().for_each(end);
-                Err(error)
-            }
-        }
-    }
-
-    fn ovs(&self, folder: &Path, traffic: Traffic, children: &mut Vec<Child>) -> io::Result<Counts> {
-        let load = traffic.load();
+        let folder = &self.folder.join("ovs");
+        let _ = std::fs::remove_dir_all(folder);
+        std::fs::create_dir_all(folder)?;
+        let (load, mut children) = (self.load(traffic), Children(vec![]));
         let folders = ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"].map(|name| (name, folder));
         let tool = |program: &str, arguments: &[&str]| -> io::Result<()> {
             let mut command = Command::new(program);
@@ -255,15 +324,9 @@ impl Bench {
             .arg(&database)
             .arg(format!("--remote=punix:{socket}"))
             .arg(format!("--unixctl={}", file("db.ctl")));
-        children.push(
-            server
-                .stdin(Stdio::null())
-                .stdout(self.log("ovsdb")?)
-                .stderr(self.log("ovsdb-errors")?)
-                .spawn()?,
-        );
+        children.0.push(self.spawn(server.stdin(Stdio::null()), "ovsdb")?);
         while !Path::new(&socket).exists() {
-            if let Some(status) = children[0].try_wait()? {
+            if let Some(status) = children.0[0].try_wait()? {
                 return Err(io::Error::other(format!("ovsdb-server: {status}")));
             }
             sleep(Duration::from_millis(20));
@@ -272,7 +335,10 @@ impl Bench {
         let to_database = format!("--db={remote}");
         let configure =
             |words: &[&str]| tool("ovs-vsctl", &[&["--timeout=60", &to_database], words].concat());
-        let plugin = self.plugin.path.display();
+        let plugin = match self.ports {
+            Ports::Replayed => self.plugin.loaded().join(" "),
+            Ports::Guests => String::new(),
+        };
         configure(&["--no-wait", "init"])?;
         configure(&[
             "--no-wait",
@@ -280,7 +346,7 @@ impl Bench {
             "Open_vSwitch",
             ".",
             "other_config:dpdk-init=true",
-            &format!("other_config:dpdk-extra=\"--no-pci --in-memory -d {plugin}\""),
+            &format!("other_config:dpdk-extra=\"--no-pci --in-memory {plugin}\""),
             "other_config:dpdk-lcore-mask=0x1",
             &format!("other_config:pmd-cpu-mask={:#x}", 1u64 << self.core),
             "other_config:dpdk-socket-mem=1024",
@@ -288,22 +354,30 @@ impl Bench {
         let mut daemon = Command::new("/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk");
         daemon.envs(folders);
         daemon.arg(&remote).arg(format!("--unixctl={}", file("vs.ctl"))).stdin(Stdio::null());
-        children.push(self.spawn(&mut daemon, "ovs-vswitchd", &load)?);
+        if self.ports == Ports::Replayed {
+            self.plugin.equip(&mut daemon, &load);
+        }
+        children.0.push(self.spawn(&mut daemon, "ovs-vswitchd")?);
         let bridge = ["--", "set", "bridge", "br0", "datapath_type=netdev", "fail_mode=secure"];
         configure(&[&["add-br", "br0"], &bridge[..], &["protocols=OpenFlow13"]].concat())?;
         for port in 0..2 {
-            let (name, number) = (format!("d{port}"), format!("ofport_request={}", port + 1));
-            let device = format!("options:dpdk-devargs=net_null{port},size=64");
-            let kind = ["--", "set", "Interface", &name, "type=dpdk", &device, &number];
-            configure(&[&["add-port", "br0", &name], &kind[..]].concat())?;
+            let (name, number) = (format!("guest{port}"), format!("ofport_request={}", port + 1));
+            let device = format!("options:dpdk-devargs={}", Plugin::device(port));
+            let kind = match self.ports {
+                Ports::Replayed => &["type=dpdk", &device][..],
+                // It listens at a socket that has the port's name.
+                Ports::Guests => &["type=dpdkvhostuser"],
+            };
+            let interface = [&["--", "set", "Interface", &name], kind, &[&number]].concat();
+            configure(&[&["add-port", "br0", &name], &interface[..]].concat())?;
         }
-        let counts = self.plugin.wait(&mut children[1], &load)?;
+        let running = self.wait(children, &load, folder)?;
         let flows = file("flows");
         std::fs::write(&flows, pipeline(traffic))?;
         let bridge = format!("unix:{}", file("br0.mgmt"));
         tool("ovs-ofctl", &["-OOpenFlow13", "add-flows", &bridge, &flows])?;
         let control = format!("--target={}", file("vs.ctl"));
         tool("ovs-appctl", &[&control, "dpctl/ct-set-maxconns", "16000000"])?;
-        Ok(counts)
+        Ok(running)
     }
 }

@@ -103,6 +103,11 @@ impl Plugin {
         Plugin { path: path.to_path_buf(), stats }
     }
 
+    /// EAL's arguments to load it.
+    pub fn loaded(&self) -> [String; 2] {
+        ["-d".to_string(), self.path.display().to_string()]
+    }
+
     /// Lets a program that will load the plugin have this traffic.
     pub fn equip(&self, command: &mut Command, load: &Load) {
         let _ = std::fs::remove_file(&self.stats);
@@ -115,14 +120,9 @@ impl Plugin {
         }
     }
 
-    /// EAL's arguments: ports that send and take what the plugin says.
-    pub fn eal(&self, load: &Load) -> Vec<String> {
-        let plugin = self.path.display().to_string();
-        let port = |port| ["--vdev".to_string(), format!("net_null{port},size=64")];
-        let mut words = ["--no-pci", "-d"].map(String::from).to_vec();
-        words.push(plugin);
-        words.extend((0..load.streams.len()).flat_map(port));
-        words
+    /// The device, for EAL, of a port that sends and takes what the plugin says.
+    pub fn device(port: usize) -> String {
+        format!("net_null{port},size=64")
     }
 
     /// Waits until all ports of a program are under way.

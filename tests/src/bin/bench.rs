@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use system_tests::bench::tcp::{Way, measure};
-use system_tests::bench::{Depth, HugePages, Plugin, run};
+use system_tests::bench::{Depth, HugePages, Plugin, Ports, run};
 
 /// Pages of 2 MiB: what Open vSwitch wants at start.
 const PAGES: u64 = 1024;
@@ -15,11 +15,12 @@ const PAGES: u64 = 1024;
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     let (mut depth, mut json, mut plugin, mut core, mut rounds) = (Depth::Full, false, None, 1, None);
-    let mut tcp = false;
+    let (mut tcp, mut ports) = (false, Ports::Replayed);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--quick" => depth = Depth::Quick,
             "--tcp" => tcp = true,
+            "--guests" => ports = Ports::Guests,
             "--alone" => rounds = Some(0),
             "--json" => json = true,
             "--plugin" => plugin = words.next().map(PathBuf::from),
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     let Some(plugin) = plugin else { return usage() };
     let folder = std::env::temp_dir().join(format!("sgswitch-bench-{}", std::process::id()));
     let result = HugePages::reserve(PAGES).and_then(|_pages| {
-        run(&folder, Plugin::new(&plugin), core, depth, rounds.unwrap_or(depth.rounds()), |what| {
+        run(&folder, Plugin::new(&plugin), ports, core, depth, rounds.unwrap_or(depth.rounds()), |what| {
             eprintln!("== {what}")
         })
     });
@@ -97,6 +98,6 @@ fn streams(rounds: usize) -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: scripts/bench [--tcp] [--quick] [--alone] [--json] [--rounds N] [--core N]");
+    eprintln!("usage: scripts/bench [--tcp | --guests] [--quick] [--alone] [--json] [--rounds N] [--core N]");
     ExitCode::from(2)
 }
