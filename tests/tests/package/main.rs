@@ -1,14 +1,15 @@
 //! The Debian package, made of the binaries that tests are made of: what is in
-//! it, and that it runs with its own configuration and its own example.
+//! it, and that it runs with its own configuration as the documentation says.
+
+mod machine;
+mod walk;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use serde_json::Value;
+use machine::Machine;
 use system_tests::{must, script};
+use walk::walk;
 
 /// The package of these tests' binaries.
 fn packaged(folder: &Path) -> PathBuf {
@@ -18,18 +19,15 @@ fn packaged(folder: &Path) -> PathBuf {
     path
 }
 
-/// A daemon that is killed when it is dropped.
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
+/// The files of a package, in a folder beside it.
+fn unpacked(deb: &Path) -> PathBuf {
+    let root = deb.with_file_name("root");
+    must(Command::new("dpkg-deb").arg("-x").arg(deb).arg(&root));
+    root
 }
 
 #[test]
-fn the_package_is_whole_and_runs_as_it_is_installed() {
+fn the_package_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     let deb = packaged(folder.path());
     let field =
@@ -48,8 +46,7 @@ fn the_package_is_whole_and_runs_as_it_is_installed() {
         assert!(!may_write, "others may write: {line}");
     }
 
-    let root = folder.path().join("root");
-    must(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&root));
+    let root = unpacked(&deb);
     for file in [
         "lib/systemd/system/sgswitchd.service",
         "lib/systemd/system/sgswitch-vfio@.service",
@@ -76,41 +73,17 @@ fn the_package_is_whole_and_runs_as_it_is_installed() {
     for script in ["postinst", "prerm", "postrm"] {
         must(Command::new("sh").arg("-n").arg(control.join(script)));
     }
-    runs(folder.path(), &root);
 }
 
-/// Starts what the package has, with its configuration, and asks it.
-fn runs(folder: &Path, root: &Path) {
-    let socket = folder.join("sg.sock");
-    let log = std::fs::File::create(folder.join("log")).unwrap();
-    let mut daemon = Command::new(root.join("usr/sbin/sgswitchd"));
-    daemon.arg("--config").arg(root.join("etc/sgswitch/sgswitchd.toml"));
-    // The group is made where it is installed.
-    daemon.arg("--socket").arg(&socket).args(["--socket-group", "root"]);
-    daemon.arg("--store").arg(folder.join("policy.db"));
-    daemon.args(["--port", "web=net_null0,no-rx=1", "--port", "db=net_null1,no-rx=1"]);
-    let daemon = daemon.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-    let mut daemon = Daemon(daemon.spawn().unwrap());
-    let sgctl = |arguments: &[&str]| {
-        let mut sgctl = Command::new(root.join("usr/bin/sgctl"));
-        sgctl.arg("--socket").arg(&socket).args(["-o", "json"]).args(arguments);
-        sgctl
-    };
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !sgctl(&["show", "status"]).output().unwrap().status.success() {
-        let log = std::fs::read_to_string(folder.join("log")).unwrap();
-        assert!(daemon.0.try_wait().unwrap().is_none() && Instant::now() < deadline, "{log}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let show = |what: &str| serde_json::from_str::<Value>(&must(&mut sgctl(&["show", what]))).unwrap();
-    assert_eq!(show("status")["State"], "closed");
-    let example = root.join("usr/share/doc/sgswitch/examples/policy.yaml");
-    let pushed: Value =
-        serde_json::from_str(&must(&mut sgctl(&["push", example.to_str().unwrap()]))).unwrap();
-    assert_eq!((&pushed["enforced"], &pushed["notices"]), (&true.into(), &Value::Array(vec![])), "{pushed}");
-    assert_eq!(show("status")["State"], "enforcing");
-    kill(Pid::from_raw(daemon.0.id() as i32), Signal::SIGTERM).unwrap();
-    assert!(daemon.0.wait().unwrap().success());
+#[test]
+fn the_first_steps_are_as_documented() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = unpacked(&packaged(folder.path()));
+    let document = std::fs::read_to_string(root.join("usr/share/doc/sgswitch/operations.md")).unwrap();
+    let mut machine = Machine::with(&root);
+    walk(&mut machine, "docs/operations.md", &document, "First steps");
+    let said = machine.stop();
+    assert_eq!(said.last().map(String::as_str), Some("it ended with 0"), "{said:#?}");
 }
 
 #[test]
