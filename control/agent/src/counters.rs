@@ -12,13 +12,15 @@ use crate::switch::Switch;
 pub fn counters(switch: &Switch) -> Value {
     let workers = switch.datapath.workers();
     let counted = switch.accounts.counters();
-    json!({
+    let mut answer = json!({
         "Generation": switch.generation(),
-        "Rules": rules(switch),
-        "NetworkInterfaces": interfaces(switch),
         "PacketsNotAttributed": counted.unattributed.load(std::sync::atomic::Ordering::Relaxed)
             + workers.iter().map(|w| w.statistics.sightings_lost.get()).sum::<u64>(),
-    })
+    });
+    // Put there, and not into the macro, which would copy them.
+    answer["Rules"] = Value::Array(rules(switch));
+    answer["NetworkInterfaces"] = Value::Array(interfaces(switch));
+    answer
 }
 
 fn rules(switch: &Switch) -> Vec<Value> {

@@ -17,7 +17,10 @@ fn with_policy(switch: &Switch, key: &str, list: impl FnOnce(&Validated) -> Vec<
         Some(current) => (current.generation, list(&current.policy)),
         None => (0, vec![]),
     };
-    json!({ "Generation": generation, key: items })
+    let mut answer = json!({ "Generation": generation });
+    // Put there, and not into the macro, which would copy them.
+    answer[key] = Value::Array(items);
+    answer
 }
 
 /// The switch in a few numbers.

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 
+use crate::export::object;
 use crate::model::{NetworkInterface, SecurityGroup, Validated};
 
 /// Where changes of so many objects are as good as the whole.
@@ -37,11 +38,11 @@ impl Validated {
             interfaces.push(new?);
             left = left.checked_sub(1)?;
         }
-        Some(json!({
-            "SecurityGroups": groups.iter().map(|g| g.to_document()).collect::<Value>(),
-            "SecurityGroupRules": groups.iter().flat_map(|g| g.rules_document()).collect::<Value>(),
-            "NetworkInterfaces": interfaces.iter().map(|i| i.to_document()).collect::<Value>(),
-        }))
+        Some(object([
+            ("SecurityGroups", groups.iter().map(|g| g.to_document()).collect()),
+            ("SecurityGroupRules", groups.iter().flat_map(|g| g.rules_document()).collect()),
+            ("NetworkInterfaces", interfaces.iter().map(|i| i.to_document()).collect()),
+        ]))
     }
 }
 

@@ -24,26 +24,32 @@ impl Validated {
         let chosen =
             self.settings.interfaces.iter().map(|(id, chosen)| (id.clone(), interface_settings(chosen)));
         let entries = self.prefix_lists.values().map(|l| (l.id.clone(), l.entries_document()));
-        json!({
-            "Vpcs": self.vpcs.iter().map(|(id, v)| vpc(id, v)).collect::<Value>(),
-            "Subnets": self.subnets.iter().map(|(id, s)| subnet(id, s)).collect::<Value>(),
-            "NetworkAcls": self.network_acls.values().map(network_acl).collect::<Value>(),
-            "VpcPeeringConnections": self.peerings.iter().map(peering).collect::<Value>(),
-            "PrefixLists": self.prefix_lists.values().map(PrefixList::to_document).collect::<Value>(),
-            "PrefixListEntries": Value::Object(entries.collect()),
-            "SecurityGroups": self.groups.values().map(SecurityGroup::to_document).collect::<Value>(),
-            "SecurityGroupRules": self.groups.values().flat_map(SecurityGroup::rules_document).collect::<Value>(),
-            "NetworkInterfaces": self.interfaces.values().map(NetworkInterface::to_document).collect::<Value>(),
-            "Bindings": self.bindings.iter().map(binding).collect::<Value>(),
-            "Settings": {
-                "Quotas": quotas,
-                "StrictRuleDescriptions": self.settings.strict_rule_descriptions,
-                "Timeouts": timeouts(&self.settings.timeouts),
-                "ExemptServices": self.settings.exempt_services.iter().map(exempt_service).collect::<Value>(),
-                "NetworkInterfaces": Value::Object(chosen.collect()),
-            },
-        })
+        let settings = object([
+            ("Quotas", quotas),
+            ("StrictRuleDescriptions", json!(self.settings.strict_rule_descriptions)),
+            ("Timeouts", timeouts(&self.settings.timeouts)),
+            ("ExemptServices", self.settings.exempt_services.iter().map(exempt_service).collect()),
+            ("NetworkInterfaces", Value::Object(chosen.collect())),
+        ]);
+        object([
+            ("Vpcs", self.vpcs.iter().map(|(id, v)| vpc(id, v)).collect()),
+            ("Subnets", self.subnets.iter().map(|(id, s)| subnet(id, s)).collect()),
+            ("NetworkAcls", self.network_acls.values().map(network_acl).collect()),
+            ("VpcPeeringConnections", self.peerings.iter().map(peering).collect()),
+            ("PrefixLists", self.prefix_lists.values().map(PrefixList::to_document).collect()),
+            ("PrefixListEntries", Value::Object(entries.collect())),
+            ("SecurityGroups", self.groups.values().map(SecurityGroup::to_document).collect()),
+            ("SecurityGroupRules", self.groups.values().flat_map(SecurityGroup::rules_document).collect()),
+            ("NetworkInterfaces", self.interfaces.values().map(NetworkInterface::to_document).collect()),
+            ("Bindings", self.bindings.iter().map(binding).collect()),
+            ("Settings", settings),
+        ])
     }
+}
+
+/// An object of these values: `json!` would copy them.
+pub(crate) fn object<const N: usize>(items: [(&str, Value); N]) -> Value {
+    Value::Object(items.into_iter().map(|(key, value)| (key.to_string(), value)).collect())
 }
 
 fn exempt_service(service: &ExemptService) -> Value {
@@ -159,14 +165,14 @@ impl SecurityGroup {
     /// As `describe-security-groups` shows it: rules of the same protocol and
     /// ports are one item.
     pub fn to_document(&self) -> Value {
-        json!({
-            "GroupId": self.id,
-            "GroupName": self.name,
-            "Description": self.description,
-            "VpcId": self.vpc,
-            "IpPermissions": permissions(&self.inbound),
-            "IpPermissionsEgress": permissions(&self.outbound),
-        })
+        object([
+            ("GroupId", json!(self.id)),
+            ("GroupName", json!(self.name)),
+            ("Description", json!(self.description)),
+            ("VpcId", json!(self.vpc)),
+            ("IpPermissions", permissions(&self.inbound)),
+            ("IpPermissionsEgress", permissions(&self.outbound)),
+        ])
     }
 
     /// As `describe-security-group-rules` shows its rules.
@@ -243,17 +249,18 @@ impl NetworkInterface {
             let own = self.prefixes.iter().filter(|p| p.addr().is_ipv4() == v4);
             own.map(|p| json!({ key: p.to_string() })).collect()
         };
-        let mut item = json!({
-            "NetworkInterfaceId": self.id,
-            "VpcId": self.vpc,
-            "MacAddress": self.mac.to_string(),
-            "Groups": self.groups.iter().map(|g| json!({ "GroupId": g })).collect::<Value>(),
-            "PrivateIpAddresses": v4.map(|(i, a)| json!({ "PrivateIpAddress": a, "Primary": i == 0 })).collect::<Value>(),
-            "Ipv6Addresses": v6.map(|a| json!({ "Ipv6Address": a })).collect::<Value>(),
-            "Ipv4Prefixes": prefixes(true, "Ipv4Prefix"),
-            "Ipv6Prefixes": prefixes(false, "Ipv6Prefix"),
-            "SourceDestCheck": self.source_dest_check,
-        });
+        let v4 = v4.map(|(i, a)| json!({ "PrivateIpAddress": a, "Primary": i == 0 }));
+        let mut item = object([
+            ("NetworkInterfaceId", json!(self.id)),
+            ("VpcId", json!(self.vpc)),
+            ("MacAddress", json!(self.mac.to_string())),
+            ("Groups", self.groups.iter().map(|g| json!({ "GroupId": g })).collect()),
+            ("PrivateIpAddresses", v4.collect()),
+            ("Ipv6Addresses", v6.map(|a| json!({ "Ipv6Address": a })).collect()),
+            ("Ipv4Prefixes", prefixes(true, "Ipv4Prefix")),
+            ("Ipv6Prefixes", prefixes(false, "Ipv6Prefix")),
+            ("SourceDestCheck", json!(self.source_dest_check)),
+        ]);
         if let Some(subnet) = &self.subnet {
             item["SubnetId"] = json!(subnet);
         }

@@ -66,13 +66,13 @@ pub fn ask(socket: &Path, ask: Ask<'_>) -> Result<Value, Failure> {
         .build()
         .map_err(|e| Failure::local(EXIT_OTHER, "ClientError", e.to_string()))?;
     let step = Step::default();
-    let answer = runtime.block_on(async {
-        let exchange = tokio::time::timeout(TIMEOUT, exchange(socket, ask, &step));
-        match progress::beside(exchange, &step).await {
+    let exchanged = async {
+        match tokio::time::timeout(TIMEOUT, exchange(socket, ask, &step)).await {
             Ok(Err(failure)) => Ok(Err(versions::explained(socket, failure).await)),
             other => other,
         }
-    });
+    };
+    let answer = progress::beside(&step, || runtime.block_on(exchanged));
     answer.unwrap_or_else(|_: tokio::time::error::Elapsed| {
         let message = format!("the daemon at {} has not answered for {TIMEOUT:?}", socket.display());
         Err(Failure::local(EXIT_OTHER, "RequestExpired", message))

@@ -1,12 +1,13 @@
 //! Documents from files: JSON or YAML, side by side.
 
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::client::Failure;
+use crate::progress::{self, Step};
 use crate::{EXIT_INVALID, EXIT_OTHER};
 
 /// Files put side by side.
@@ -27,6 +28,18 @@ struct Origin {
 
 /// Reads files and puts them side by side: lists of the same name are joined.
 pub fn read(files: &[PathBuf]) -> Result<Documents, Failure> {
+    // Whoever types a document sees it.
+    if std::io::stdin().is_terminal() && files.iter().any(|file| is_standard_input(file)) {
+        return read_all(files);
+    }
+    progress::beside(&Step::new("reading the documents"), || read_all(files))
+}
+
+fn is_standard_input(file: &Path) -> bool {
+    file.to_str() == Some("-")
+}
+
+fn read_all(files: &[PathBuf]) -> Result<Documents, Failure> {
     let mut parts = Vec::new();
     for file in files {
         parts.extend(read_one(file)?);
@@ -74,9 +87,9 @@ impl Documents {
 
 fn read_one(file: &Path) -> Result<Vec<(String, Value)>, Failure> {
     let mut bytes = Vec::new();
-    let read = match file.to_str() {
-        Some("-") => std::io::stdin().lock().read_to_end(&mut bytes),
-        _ => std::fs::File::open(file).and_then(|mut f| f.read_to_end(&mut bytes)),
+    let read = match is_standard_input(file) {
+        true => std::io::stdin().lock().read_to_end(&mut bytes),
+        false => std::fs::File::open(file).and_then(|mut f| f.read_to_end(&mut bytes)),
     };
     let name = file.display().to_string();
     read.map_err(|error| {

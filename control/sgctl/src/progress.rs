@@ -1,8 +1,8 @@
 //! A line for who waits: on a terminal, for what takes longer than a moment.
 
-use std::cell::Cell;
 use std::io::{IsTerminal, Write};
-use std::pin::pin;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What is answered within this is not worth a line.
@@ -15,41 +15,51 @@ const PERIOD: Duration = Duration::from_millis(100);
 const CLEAR: &str = "\r\x1b[K";
 
 /// What is being done, in words.
-pub struct Step(Cell<&'static str>);
+pub struct Step(Mutex<&'static str>);
 
 impl Default for Step {
     fn default() -> Step {
-        Step(Cell::new("connecting to the daemon"))
+        Step::new("connecting to the daemon")
     }
 }
 
 impl Step {
+    /// This is being done.
+    pub fn new(step: &'static str) -> Step {
+        Step(Mutex::new(step))
+    }
+
     /// From now on this is being done.
     pub fn set(&self, step: &'static str) {
-        self.0.set(step);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = step;
     }
 }
 
 /// Does the work; where standard error is a terminal, a line there says for how
 /// long and which step it is, until it is done.
-pub async fn beside<R>(work: impl Future<Output = R>, step: &Step) -> R {
+pub fn beside<R>(step: &Step, work: impl FnOnce() -> R) -> R {
     if !std::io::stderr().is_terminal() || std::env::var_os("TERM").is_none_or(|term| term == "dumb") {
-        return work.await;
+        return work();
     }
+    std::thread::scope(|scope| {
+        // Dropped when the work is done, also by a panic.
+        let (_working, waits) = channel::<()>();
+        scope.spawn(move || tell(step, &waits));
+        work()
+    })
+}
+
+/// Tells of a step until nobody works on it.
+fn tell(step: &Step, working: &Receiver<()>) {
     let start = Instant::now();
-    let mut work = pin!(work);
     let mut wait = MOMENT;
-    loop {
-        match tokio::time::timeout(wait, work.as_mut()).await {
-            Ok(done) => {
-                if wait == PERIOD {
-                    show(CLEAR);
-                }
-                return done;
-            }
-            Err(_) => show(&format!("{CLEAR}{:.1} s: {}", start.elapsed().as_secs_f64(), step.0.get())),
-        }
+    while working.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+        let doing = *step.0.lock().unwrap_or_else(PoisonError::into_inner);
+        show(&format!("{CLEAR}{:.1} s: {doing}", start.elapsed().as_secs_f64()));
         wait = PERIOD;
+    }
+    if wait == PERIOD {
+        show(CLEAR);
     }
 }
 

@@ -185,6 +185,25 @@ fn a_slow_push_shows_that_it_goes_on_and_leaves_nothing_of_it() {
     assert!(!shown.contains("\x1b[K"), "{shown:?}");
 }
 
+#[test]
+fn documents_that_take_long_to_read_show_that_they_are_read() {
+    let pushed = json!({ "generation": 1, "enforced": true, "notices": [] }).to_string();
+    let quick = Daemon::new(&[("/v1/policy", 200, pushed)], Duration::ZERO);
+    let pipe = quick.folder.path().join("slow.yaml");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (code, shown) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut pipe = File::options().write(true).open(&pipe).unwrap();
+            std::thread::sleep(Duration::from_millis(1200));
+            pipe.write_all(b"Vpcs: []").unwrap();
+        });
+        on_terminal(quick.command(&["push", pipe.to_str().unwrap()]))
+    });
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains(" s: reading the documents"), "{shown:?}");
+    assert!(shown.contains("\r\x1b[Kgeneration 1: "), "{shown:?}");
+}
+
 /// What the client says of a daemon that does not know `show groups`.
 fn said_of(version: Option<Value>, groups: &str) -> String {
     let mut answers = vec![("/v1/groups", 404, groups.to_string())];

@@ -1,7 +1,7 @@
 //! Single changes, by EC2's names and in the shapes of its requests. A change
-//! makes a policy of the one in force. What a change of rules or of an interface's
-//! groups has to hold to is looked at where it changes something; the rarer
-//! changes leave it to validation, as of a pushed policy.
+//! makes a policy of the one in force. What a change of groups, of rules or of an
+//! interface's groups has to hold to is looked at where it changes something;
+//! changes of prefix lists leave it to validation, as of a pushed policy.
 
 mod groups;
 mod interfaces;
@@ -59,9 +59,9 @@ type Action = fn(&Node<'_, '_>, &mut Report, &mut Validated) -> Option<Value>;
 /// The action of a name, and whether it leaves nothing to validation.
 fn find(action: &str) -> Option<(Action, bool)> {
     let (action, is_settled): (Action, bool) = match action {
-        "CreateSecurityGroup" => (groups::create, false),
-        "CopySecurityGroup" => (groups::copy, false),
-        "DeleteSecurityGroup" => (groups::delete, false),
+        "CreateSecurityGroup" => (groups::create, true),
+        "CopySecurityGroup" => (groups::copy, true),
+        "DeleteSecurityGroup" => (groups::delete, true),
         "AuthorizeSecurityGroupIngress" => {
             (|node, report, all| rules::authorize(node, report, all, false), true)
         }
