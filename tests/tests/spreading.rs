@@ -61,6 +61,7 @@ fn deliver(kind: Kind, dealing: Dealing) -> ([u64; 4], String) {
         connections: 10_000,
         allowance: 10_000,
         policy: document(traffic, Third::Nobody),
+        has_flow_logs: false,
     };
     let running = bench.start_switch(&load, &setup).unwrap();
     running.counts.deal().unwrap();

@@ -61,18 +61,26 @@ impl<'a> Ask<'a> {
 
 /// Asks the daemon and returns its answer.
 pub fn ask(socket: &Path, ask: Ask<'_>) -> Result<Value, Failure> {
+    let step = Step::default();
+    progress::beside(&step, || answer(socket, ask, &step))
+}
+
+/// The same without a word for whoever waits: what they see is the caller's.
+pub fn ask_silently(socket: &Path, ask: Ask<'_>) -> Result<Value, Failure> {
+    answer(socket, ask, &Step::default())
+}
+
+fn answer(socket: &Path, ask: Ask<'_>, step: &Step) -> Result<Value, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::local(EXIT_OTHER, "ClientError", e.to_string()))?;
-    let step = Step::default();
-    let exchanged = async {
-        match tokio::time::timeout(TIMEOUT, exchange(socket, ask, &step)).await {
+    let answer = runtime.block_on(async {
+        match tokio::time::timeout(TIMEOUT, exchange(socket, ask, step)).await {
             Ok(Err(failure)) => Ok(Err(versions::explained(socket, failure).await)),
             other => other,
         }
-    };
-    let answer = progress::beside(&step, || runtime.block_on(exchanged));
+    });
     answer.unwrap_or_else(|_: tokio::time::error::Elapsed| {
         let message = format!("the daemon at {} has not answered for {TIMEOUT:?}", socket.display());
         Err(Failure::local(EXIT_OTHER, "RequestExpired", message))

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::EXIT_OTHER;
 use crate::cli::Arguments;
-use crate::client::{Ask, Failure, ask};
+use crate::client::{Ask, Failure, ask, ask_silently};
 use crate::flows::By;
 use crate::output::{SIZE, cell, items, print};
 
@@ -45,16 +45,21 @@ struct Sample {
 /// Shows the screen until `q` or Ctrl-C; once, where nobody could press it.
 pub fn run(arguments: &Arguments, top: &Top) -> Result<ExitCode, Failure> {
     let live = !top.once && std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
-    let mut before = sample(arguments, None)?;
+    // A line for who waits would be in the middle of the screen.
+    let get = |path: &str| match live {
+        true => ask_silently(&arguments.socket, Ask::get(path)),
+        false => ask(&arguments.socket, Ask::get(path)),
+    };
+    let mut before = sample(&get, None)?;
     if !live {
-        let after = sample(arguments, Some(top))?;
+        let after = sample(&get, Some(top))?;
         print(&lines(&before, &after, 200, usize::MAX).join("\n"));
         print("\n");
         return Ok(ExitCode::SUCCESS);
     }
     let _screen = Screen::enter().map_err(|e| Failure::local(EXIT_OTHER, "TerminalError", e.to_string()))?;
     loop {
-        let after = sample(arguments, Some(top))?;
+        let after = sample(&get, Some(top))?;
         let (width, height) = terminal::size().ok().filter(|(width, _)| *width > 0).unwrap_or(SIZE);
         let shown = lines(&before, &after, width.into(), usize::from(height).saturating_sub(1));
         draw(&shown);
@@ -66,8 +71,7 @@ pub fn run(arguments: &Arguments, top: &Top) -> Result<ExitCode, Failure> {
 }
 
 /// Asks for all of it. `top`: for so long, with the flows of that time.
-fn sample(arguments: &Arguments, top: Option<&Top>) -> Result<Sample, Failure> {
-    let get = |path: &str| ask(&arguments.socket, Ask::get(path));
+fn sample(get: &impl Fn(&str) -> Result<Value, Failure>, top: Option<&Top>) -> Result<Sample, Failure> {
     let flows = match top {
         Some(top) if !top.no_flows => {
             let by = format!("{:?}", top.by).to_lowercase();

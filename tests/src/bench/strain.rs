@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::rules::{Third, document};
 use super::subjects::Setup;
-use super::traffic::{Counts, MARKS, Totals};
-use super::{Bench, Dealing, Depth, Kind, Load, Stream, Traffic};
+use super::traffic::{Counts, MARKS, Phase, Totals};
+use super::{Bench, Dealing, Depth, Figure, Kind, Load, Stream, Traffic, measure};
 
 /// A line of a table, with a failure if it shows one.
 #[derive(Clone, Debug)]
@@ -68,6 +68,7 @@ impl Strain {
             tables.push(("A table that fills with new flows", attempt("filling", &|| fill(bench))));
         }
         tables.push(("Changes under load", attempt("changes", &|| changes(bench, time))));
+        tables.push(("Who looks", attempt("who looks", &|| watched(bench, depth, time))));
         tables.push(("Two workers", attempt("two workers", &|| workers(bench, depth, time))));
         Strain { tables }
     }
@@ -107,6 +108,7 @@ fn attack(
         connections: ROOM,
         allowance: ROOM / 4 * 3,
         policy: document(NEIGHBOURS, third),
+        has_flow_logs: false,
     };
     let running = bench.start_switch(&load, &setup)?;
     let counts = &running.counts;
@@ -141,6 +143,7 @@ fn fill(bench: &Bench) -> io::Result<Vec<Line>> {
         connections: ROOM,
         allowance: ROOM,
         policy: document(traffic, Third::Nobody),
+        has_flow_logs: false,
     };
     let running = bench.start_switch(&traffic.load(), &setup)?;
     let phase = running.counts.once(0b01)?;
@@ -169,19 +172,13 @@ fn changes(bench: &Bench, time: Duration) -> io::Result<Vec<Line>> {
         connections: ROOM,
         allowance: ROOM / 4 * 3,
         policy: document(NEIGHBOURS, third),
+        has_flow_logs: false,
     };
     let running = bench.start_switch(&load, &setup)?;
     let counts = &running.counts;
     establish(counts)?;
     let before = counts.phase(0b011, time)?;
-    let is_over = AtomicBool::new(false);
-    let (changed, during) = std::thread::scope(|scope| {
-        let changer = scope.spawn(|| change(bench, &is_over));
-        let during = counts.phase(0b011, time);
-        is_over.store(true, Ordering::Relaxed);
-        (changer.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked"))), during)
-    });
-    let (changed, during) = (changed?, during?);
+    let (changed, during) = beside(counts, time, |is_over| change(bench, is_over))?;
     let per_second = changed as f64 / during.nanoseconds * 1e9;
     Ok(vec![Line {
         name: "groups of an interface".to_string(),
@@ -193,6 +190,97 @@ fn changes(bench: &Bench, time: Duration) -> io::Result<Vec<Line>> {
         ],
         failure: lost(&during.totals, "while policies changed"),
     }])
+}
+
+/// Established packets for so long, while something else is done until it is told to stop,
+/// and tells how often.
+fn beside(
+    counts: &Counts,
+    time: Duration,
+    work: impl FnOnce(&AtomicBool) -> io::Result<u64> + Send,
+) -> io::Result<(u64, Phase)> {
+    let is_over = AtomicBool::new(false);
+    let (done, during) = std::thread::scope(|scope| {
+        let worker = scope.spawn(|| work(&is_over));
+        let during = counts.phase(0b011, time);
+        is_over.store(true, Ordering::Relaxed);
+        (worker.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked"))), during)
+    });
+    Ok((done?, during?))
+}
+
+/// What packets take while somebody asks again and again, and while flow logs are written,
+/// beside what they take without, in turn.
+fn watched(bench: &Bench, depth: Depth, time: Duration) -> io::Result<Vec<Line>> {
+    let rounds = if depth == Depth::Full { 5 } else { 3 };
+    // For `flows top`, which measures for a second.
+    let time = time.max(Duration::from_secs(1));
+    let start = |traffic: Traffic, has_flow_logs| {
+        let policy = document(traffic, Third::Nobody);
+        let cores = vec![bench.core];
+        let setup = Setup { cores, connections: ROOM, allowance: ROOM, policy, has_flow_logs };
+        bench.start_switch(&traffic.load(), &setup)
+    };
+    let line = |name: &str, mut without: Vec<f64>, mut with: Vec<f64>, asked, failure| {
+        let [without, with] = [&mut without, &mut with].map(|all| {
+            all.sort_unstable_by(f64::total_cmp);
+            all[all.len() / 2]
+        });
+        let mut figures = vec![
+            ("ns per packet without", without, 1),
+            ("with", with, 1),
+            ("times as much", with / without, 2),
+        ];
+        figures.extend(asked);
+        Line { name: name.to_string(), figures, failure }
+    };
+    let mut lines = vec![];
+    let running = start(NEIGHBOURS, false)?;
+    establish(&running.counts)?;
+    let looks = [
+        ("show", "/v1/interfaces"),
+        ("counters", "/v1/counters"),
+        ("scrapes", "/metrics"),
+        ("flows top", "/v1/flows/top?seconds=1"),
+    ];
+    for (name, path) in looks {
+        let (mut without, mut with, mut asked, mut seconds) = (vec![], vec![], 0, 0.0);
+        let mut failure = None;
+        for _ in 0..rounds {
+            without.push(running.counts.phase(0b011, time)?.per_packet());
+            let (count, phase) = beside(&running.counts, time, |is_over| {
+                let mut count = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    bench.get(path)?;
+                    count += 1;
+                }
+                Ok(count)
+            })?;
+            with.push(phase.per_packet());
+            failure = failure.or_else(|| lost(&phase.totals, "while somebody asked"));
+            (asked, seconds) = (asked + count, seconds + phase.nanoseconds / 1e9);
+        }
+        let asked = ("asked per second", asked as f64 / seconds, 1);
+        lines.push(line(name, without, with, Some(asked), failure));
+    }
+    drop(running);
+    let new = Traffic { kind: Kind::New, flows: ROOM as u64 / 2, rules: 10 };
+    for (name, traffic) in [("flow logs, established", NEIGHBOURS), ("flow logs, new flows", new)] {
+        let (mut taken, mut failure) = ([vec![], vec![]], None);
+        for _ in 0..rounds {
+            for (has_flow_logs, taken) in [false, true].into_iter().zip(&mut taken) {
+                let running = start(traffic, has_flow_logs)?;
+                let Figure { nanoseconds, sent, received } = measure(&running.counts, traffic, time)?;
+                taken.push(nanoseconds);
+                failure = failure.or_else(|| {
+                    (received < sent).then(|| format!("{} of {sent} packets were lost", sent - received))
+                });
+            }
+        }
+        let [without, with] = taken;
+        lines.push(line(name, without, with, None, failure));
+    }
+    Ok(lines)
 }
 
 /// Changes groups until told to stop. Returns how often.
@@ -245,7 +333,8 @@ fn workers(bench: &Bench, depth: Depth, time: Duration) -> io::Result<Vec<Line>>
             let has_window = cores.len() > 1 && dealing != Dealing::Rss;
             let load = Load { dealing, has_window, ..NEIGHBOURS.load() };
             let policy = document(NEIGHBOURS, Third::Nobody);
-            let setup = Setup { cores: cores.to_vec(), connections: ROOM, allowance: ROOM, policy };
+            let cores = cores.to_vec();
+            let setup = Setup { cores, connections: ROOM, allowance: ROOM, policy, has_flow_logs: false };
             let running = bench.start_switch(&load, &setup)?;
             let counts = &running.counts;
             counts.deal()?;

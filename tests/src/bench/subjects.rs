@@ -53,6 +53,8 @@ pub struct Setup {
     pub allowance: usize,
     /// The policy.
     pub policy: Value,
+    /// Whether it writes flow logs.
+    pub has_flow_logs: bool,
 }
 
 /// By which ports a subject takes packets and gives them.
@@ -137,6 +139,7 @@ impl Bench {
                     connections,
                     allowance: connections,
                     policy: document(traffic, Third::Nobody),
+                    has_flow_logs: false,
                 };
                 self.start_switch(&self.load(traffic), &setup)
             }
@@ -236,15 +239,27 @@ impl Bench {
         self.folder.join("switch.sock")
     }
 
+    /// What the running switch answers at a path.
+    ///
+    /// # Errors
+    /// If it does not answer, or otherwise.
+    pub fn get(&self, path: &str) -> io::Result<String> {
+        let mut stream = UnixStream::connect(self.socket())?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: sgswitch\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        match answer.starts_with("HTTP/1.1 200 ") {
+            true => Ok(answer),
+            false => Err(io::Error::other(format!("{path}: {answer}"))),
+        }
+    }
+
     /// The sum of what the running switch tells by metrics whose lines begin so.
     ///
     /// # Errors
     /// If it does not answer.
     pub fn metric(&self, start: &str) -> io::Result<u64> {
-        let mut stream = UnixStream::connect(self.socket())?;
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: sgswitch\r\nConnection: close\r\n\r\n")?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page)?;
+        let page = self.get("/metrics")?;
         let values = page.lines().filter(|line| line.starts_with(start));
         Ok(values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64)
     }
@@ -266,11 +281,13 @@ impl Bench {
         let (socket, store) = (self.socket(), self.folder.join("switch.db"));
         let _ = std::fs::remove_file(&store);
         let config = self.folder.join("switch.toml");
-        let Setup { cores, connections, allowance, policy } = setup;
-        std::fs::write(
-            &config,
-            format!("[connections]\nper_worker = {connections}\nper_interface = {allowance}\n"),
-        )?;
+        let Setup { cores, connections, allowance, policy, has_flow_logs } = setup;
+        let mut text = format!("[connections]\nper_worker = {connections}\nper_interface = {allowance}\n");
+        if *has_flow_logs {
+            let file = self.folder.join("flows.log");
+            text += &format!("[flow_logs]\nfile = {:?}\ninterval_seconds = 1\nkept = 1\n", file);
+        }
+        std::fs::write(&config, text)?;
         let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
         let mut command = Command::new(binary("sgswitchd"));
         command.arg("--config").arg(&config).arg("--socket").arg(&socket).arg("--store").arg(&store);
