@@ -5,7 +5,7 @@
 //!     valgrind --tool=callgrind --dump-instr=yes target/release/examples/packets established 1024 20
 //!
 //! `new` sends the first packets alone, and ends what they have opened after each
-//! round. Prints the least time per packet of a round.
+//! round; `strays` sends what the sender may send and nobody takes. Prints the least time per packet of a round.
 
 #[path = "../benches/support/mod.rs"]
 mod support;
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Some("established" | "new") => Rules::Block,
         Some("untracked") => Rules::Everyone,
         Some("denied") => Rules::Nothing,
+        Some("strays") => Rules::Outbound,
         _ => return usage(),
     };
     let (Some(flows), Some(rounds)) = (number(1), number(2)) else { return usage() };
@@ -29,7 +30,8 @@ fn main() -> ExitCode {
         return usage();
     }
     let is_new = words[0] == "new";
-    let (there, back) = (requests(flows), if is_new { vec![] } else { replies(flows) });
+    let is_one_way = is_new || words[0] == "strays";
+    let (there, back) = (requests(flows), if is_one_way { vec![] } else { replies(flows) });
     let packets = (there.len() + back.len()) as f64;
     let mut switch = Switch::new(flows as usize * 2, rules);
     let mut least = f64::INFINITY;
@@ -52,6 +54,8 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("packets established|untracked|denied|new FLOWS ROUNDS: at least {BURST} flows and one round");
+    eprintln!(
+        "packets established|untracked|denied|strays|new FLOWS ROUNDS: at least {BURST} flows and one round"
+    );
     ExitCode::from(2)
 }

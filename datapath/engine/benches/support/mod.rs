@@ -32,20 +32,24 @@ pub enum Rules {
     Everyone,
     /// Nothing.
     Nothing,
+    /// Whatever leaves, and nothing that comes: senders track it all the same.
+    #[allow(dead_code, reason = "asked for by the example alone")]
+    Outbound,
 }
 
 impl Switch {
     pub fn new(capacity: usize, rules: Rules) -> Switch {
-        let all = || {
+        let of = |rules| {
             let mut all = DirectionRules::default();
             match rules {
                 Rules::Block => all.permit(SourceId(0), &ServiceSet::all()),
                 Rules::Everyone => all.permit_everyone(Family::V4, &ServiceSet::all()),
-                Rules::Nothing => {}
+                Rules::Nothing | Rules::Outbound => {}
             }
             all
         };
-        let policy = Arc::new(Policy::new(all(), all()));
+        let outbound = if let Rules::Outbound = rules { Rules::Everyone } else { rules };
+        let policy = Arc::new(Policy::new(of(rules), of(outbound)));
         let interfaces = (0..2u8).map(|n| Interface {
             id: InterfaceId::new(n.into(), 1),
             vpc: VpcIndex(0),

@@ -216,7 +216,8 @@ impl<'a> Turn<'_, 'a> {
                 Left::Newcomer(place) => {
                     let newcomer = &newcomers[usize::from(place)];
                     if newcomer.has_connection() {
-                        if self.settle_one_sided(newcomer.glance, &ends[usize::from(newcomer.ends)]) {
+                        if self.advance_one_sided(newcomer.glance, &ends[usize::from(newcomer.ends)]) {
+                            self.add(tally, newcomer, ends, Err(DropReason::InboundDenied));
                             continue;
                         }
                     } else if !self.has_come(newcomer.glance, inserted) {
@@ -395,18 +396,33 @@ impl<'a> Turn<'_, 'a> {
             let link: Link<'a> = self.link(glance, arrivals);
             return self.forward(&link, &Passed { class, receiver: ends.receiver });
         }
+        self.add(tally, newcomer, list, fate);
+    }
+
+    /// Adds a packet to those that fared alike, or begins with it.
+    #[inline(always)]
+    fn add(
+        &mut self,
+        tally: &mut Tally,
+        newcomer: &Newcomer<'_>,
+        list: &[Ends<'a>],
+        fate: Result<PassClass, DropReason>,
+    ) {
         if (tally.ends, tally.fate) != (newcomer.ends, fate) {
             self.tell(tally, list);
             *tally = Tally { ends: newcomer.ends, fate, ..Tally::EMPTY };
         }
-        tally.packets |= 1 << glance.index();
-        tally.bytes += u64::from(glance.bytes);
+        tally.packets |= 1 << newcomer.glance.index();
+        tally.bytes += u64::from(newcomer.glance.bytes);
     }
 
     /// Counts packets that fared alike, and settles them.
     #[inline(never)]
     fn tell(&mut self, tally: &Tally, list: &[Ends<'a>]) {
-        let Some(ends) = list.get(usize::from(tally.ends)) else { return };
+        if tally.packets == 0 {
+            return;
+        }
+        let ends = &list[usize::from(tally.ends)];
         let (counters, packets) = (&self.engine.counters, u64::from(tally.packets.count_ones()));
         let receiver = ends.receiver.id();
         match tally.fate {
@@ -425,9 +441,10 @@ impl<'a> Turn<'_, 'a> {
         }
     }
 
-    /// Refuses a datagram that the receiver's rules deny, and whose connection the
+    /// Moves the connection of a datagram on that the receiver's rules deny, and that the
     /// sender alone tracks (D24). False, and nothing has happened, if it is otherwise.
-    fn settle_one_sided(&mut self, glance: &Glance, ends: &Ends<'a>) -> bool {
+    #[inline]
+    fn advance_one_sided(&mut self, glance: &Glance, ends: &Ends<'a>) -> bool {
         let (Some(sender), Some(receiver)) = (ends.sender, ends.receiver.interface()) else { return false };
         let (table, side) = (&mut self.engine.table, glance.side());
         let Some(slot) = table.lookup(self.now, glance.hash, &glance.key) else { return false };
@@ -438,7 +455,6 @@ impl<'a> Turn<'_, 'a> {
         if is_senders {
             entry.advance_udp(side, self.now, &sender.timeouts);
             self.engine.counters.table_hits.add(1);
-            self.refuse_plain(glance, Refused(DropReason::InboundDenied, receiver.id));
         }
         is_senders
     }
