@@ -195,17 +195,18 @@ impl Bench {
             }
             let device = |port| {
                 let link =
-                    format!("net_virtio_user{port},path={},queue_size=2048", guest(folder, port).display());
+                    format!("net_virtio_user{port},path={},queue_size=4096", guest(folder, port).display());
                 [Plugin::device(port), link]
             };
-            // Their rings hold what the plugin has under way. The subject has another core.
+            // Their rings hold what is under way, also where the plugin has given up on some.
+            // The subject has the other core.
             let core = usize::from(self.core == 0);
             let mut command = Bench::testpmd([core; 2], (0..load.streams.len()).flat_map(device));
             self.plugin.equip(&mut command, load);
             command.args(self.plugin.loaded());
             Bench::forward(&mut command);
             let mut guests =
-                self.spawn(command.args(["-i", "--rxd=2048", "--txd=2048"]).stdin(Stdio::piped()), "guests")?;
+                self.spawn(command.args(["-i", "--rxd=4096", "--txd=4096"]).stdin(Stdio::piped()), "guests")?;
             // It would drop what its ring does not take at once. It ends with its input, which is kept.
             let waits = b"set fwd io retry\nset burst tx delay 1 retry 1000000\nstart\n";
             let told = guests.stdin.as_mut().map_or(Ok(()), |input| input.write_all(waits));
