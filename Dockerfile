@@ -1,22 +1,21 @@
 # The appliance as a container: the Debian package over Debian 12. Two ways to it:
 #
 #   docker build -t sgswitch .
-#       compiles in the first stage; asks rustup and crates.io. Not run to its end yet.
+#       compiles in the first stage, over the image of Rust that RUST names. Not run to
+#       its end yet.
 #   scripts/package && docker build --build-arg PACKAGE=made -t sgswitch .
 #       takes the package of target/debian, which a Debian 12 has made before. Tested.
 #
-# scripts/container builds it without Docker and without a registry of images.
+# scripts/container builds it either way, without Docker and without a registry of images.
 ARG DEBIAN=debian:12
 ARG DEBIAN_SLIM=debian:12-slim
+# Rust 1.90 or later over Debian 12.
+ARG RUST=rust:1-bookworm
 ARG PACKAGE=compiled
 
-FROM ${DEBIAN} AS compiled
+FROM ${RUST} AS compiled
 RUN apt-get update && apt-get install -y --no-install-recommends \
-        ca-certificates curl gcc libc6-dev make pkg-config clang libclang-dev libdpdk-dev dpdk dpkg-dev
-ENV CARGO_HOME=/usr/local/cargo RUSTUP_HOME=/usr/local/rustup PATH=/usr/local/cargo/bin:$PATH
-RUN curl --proto '=https' --tlsv1.2 -fsS -o /tmp/rustup-init \
-        https://static.rust-lang.org/rustup/dist/x86_64-unknown-linux-gnu/rustup-init \
-    && chmod +x /tmp/rustup-init && /tmp/rustup-init -y --profile minimal --no-modify-path
+        ca-certificates gcc libc6-dev make pkg-config clang libclang-dev libdpdk-dev dpdk dpkg-dev
 WORKDIR /src
 COPY . .
 RUN SGSWITCH_PACKAGES=/packages scripts/package
