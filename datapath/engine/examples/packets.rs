@@ -5,7 +5,8 @@
 //!     valgrind --tool=callgrind --dump-instr=yes target/release/examples/packets established 1024 20
 //!
 //! `new` sends the first packets alone, and ends what they have opened after each
-//! round; `strays` sends what the sender may send and nobody takes. Prints the least time per packet of a round.
+//! round; `strays` sends what the sender may send and nobody takes. Prints the least
+//! time per packet of a round.
 
 #[path = "../benches/support/mod.rs"]
 mod support;

@@ -36,7 +36,7 @@ fn all_kinds() -> Vec<Vec<u8>> {
 
 #[test]
 fn bursts_allocate_nothing() {
-    for rules in [Rules::Block, Rules::Everyone, Rules::Nothing] {
+    for rules in [Rules::Block, Rules::Everyone, Rules::Nothing, Rules::Outbound] {
         let mut switch = Switch::new(2000, rules);
         // More flows than there is room for, so that some are given up.
         let (there, back, odd) = (requests(4096), replies(4096), all_kinds());

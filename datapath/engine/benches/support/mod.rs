@@ -33,7 +33,6 @@ pub enum Rules {
     /// Nothing.
     Nothing,
     /// Whatever leaves, and nothing that comes: senders track it all the same.
-    #[allow(dead_code, reason = "asked for by the example alone")]
     Outbound,
 }
 
