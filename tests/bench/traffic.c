@@ -14,11 +14,15 @@
  * `any`, all of them in turn; `rss`, the one that a card would choose by the key
  * and table that the program has told the port. The first two know nothing of
  * flows. Queues are dealt to when `deal` is set to 1, once the program is ready. With
- * TRAFFIC_WINDOW, packets come no faster than they leave.
+ * TRAFFIC_WINDOW, packets come no faster than they leave. With TRAFFIC_TIMED, datagrams
+ * carry when they came, and how long each took until it was sent is counted; they come at
+ * random, `pace` cycles after one another on average, and wait outside where the program
+ * does not ask for them in time (0: one is there whenever it asks).
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,21 +48,29 @@
  * hands from thread to thread must find room. They are counted at every so many polls. */
 #define WINDOW 1024
 #define POLLS 8
+/* Where a datagram carries when it came: in what it holds, which has no checksum. */
+#define STAMP 48
+/* Intervals of a Poisson process, of length 1 on average, in 1/65536. */
+#define INTERVALS 4096
+/* What packets took, in cycles: up to 32 each, and then 32 to an octave. */
+#define FINE 32
+#define WAITS (60 * FINE)
 
 /* What the reader sees, as 64-bit words; one writer for each queue. */
 struct counts {
 	volatile uint64_t sent, rounds, received, stray, first_tsc, last_tsc, pad[2];
 };
 struct shared {
-	volatile uint64_t ready, gate, tsc_hz, deal, dealt, pad[3];
+	volatile uint64_t ready, gate, tsc_hz, deal, dealt, pace, pad[2];
 	struct counts queue[PORTS][QUEUES];
-	volatile uint64_t mark[MARKS];
+	volatile uint64_t mark[MARKS], wait[WAITS];
 };
 
 /* One receive queue's part of the frames. */
 struct queue {
 	uint64_t begin, end, at;
 	uint64_t polls, refused_tsc, given_up;
+	uint64_t due_tsc, arrivals;
 	struct counts *counts;
 	struct source *source;
 };
@@ -73,7 +85,8 @@ struct source {
 
 static struct source sources[PORTS];
 static struct shared *shared;
-static int ports, has_window;
+static int ports, has_window, is_timed;
+static uint64_t interval[INTERVALS];
 static char dealing[8] = "one";
 
 /* Of conversations: whose turn it is, and how many packets of it came out. */
@@ -151,6 +164,33 @@ static uint16_t receive(uint16_t port, uint16_t number, struct rte_mbuf *mbufs[]
 	return given;
 }
 
+/* Datagrams that came at their time, whenever that is noticed. */
+static uint16_t receive_timed(uint16_t port, uint16_t number, struct rte_mbuf *mbufs[], uint16_t count, uint16_t most, void *arg)
+{
+	struct queue *queue = arg;
+	struct counts *counts = queue->counts;
+	const struct frames *frames = &queue->source->frames;
+	uint64_t now = rte_rdtsc(), pace = shared->pace;
+	uint16_t given = 0;
+	(void)port; (void)number; (void)most;
+	int is_open = shared->gate >> queue->source->port & 1 && queue->begin != queue->end;
+	if (!is_open || !pace || !queue->due_tsc)
+		queue->due_tsc = now;
+	while (is_open && given < count && queue->due_tsc <= now) {
+		struct rte_mbuf *mbuf = mbufs[given++];
+		send_frame(mbuf, frames, frames->bytes + queue->at * frames->slot);
+		memcpy(rte_pktmbuf_mtod_offset(mbuf, void *, STAMP), &queue->due_tsc, sizeof queue->due_tsc);
+		queue->due_tsc += pace * interval[queue->arrivals++ % INTERVALS] >> 16;
+		if (++queue->at == queue->end) {
+			queue->at = queue->begin;
+			counts->rounds++;
+		}
+	}
+	counts->sent += given;
+	rte_pktmbuf_free_bulk(mbufs + given, count - given);
+	return given;
+}
+
 /* Both ends of conversations take turns: a step of all connections of a batch goes
  * out when all packets of the step before came in. One thread polls both. */
 static uint16_t converse(uint16_t port, uint16_t number, struct rte_mbuf *mbufs[], uint16_t count, uint16_t most, void *arg)
@@ -195,6 +235,19 @@ static uint16_t transmit(uint16_t port, uint16_t number, struct rte_mbuf *mbufs[
 static uint16_t transmit_talk(uint16_t port, uint16_t number, struct rte_mbuf *mbufs[], uint16_t count, void *arg)
 {
 	talk.passed += count;
+	return transmit(port, number, mbufs, count, arg);
+}
+
+static uint16_t transmit_timed(uint16_t port, uint16_t number, struct rte_mbuf *mbufs[], uint16_t count, void *arg)
+{
+	uint64_t now = rte_rdtsc();
+	for (uint16_t i = 0; i < count; i++) {
+		uint64_t came;
+		memcpy(&came, rte_pktmbuf_mtod_offset(mbufs[i], void *, STAMP), sizeof came);
+		uint64_t wait = now - came;
+		unsigned int octave = wait < FINE ? 0 : 63 - __builtin_clzll(wait) - __builtin_ctz(FINE);
+		shared->wait[octave * FINE + (wait >> octave)]++;
+	}
 	return transmit(port, number, mbufs, count, arg);
 }
 
@@ -284,13 +337,17 @@ static void *attach(void *arg)
 				continue;
 			for (; sending[i] < info.nb_tx_queues && sending[i] < QUEUES; sending[i]++)
 				rte_eth_add_tx_callback(port[i], sending[i],
+							is_timed		? transmit_timed :
 							ports > 2		? transmit_apart :
 							source->frames.is_talk ? transmit_talk :
 										 transmit,
 							&shared->queue[i][sending[i]]);
 			int is_new = receiving[i] == 0;
 			for (; receiving[i] < info.nb_rx_queues && receiving[i] < QUEUES; receiving[i]++)
-				rte_eth_add_rx_callback(port[i], receiving[i], source->frames.is_talk ? converse : receive,
+				rte_eth_add_rx_callback(port[i], receiving[i],
+							is_timed		? receive_timed :
+							source->frames.is_talk ? converse :
+										 receive,
 							&source->queue[receiving[i]]);
 			if (!is_new)
 				continue;
@@ -329,6 +386,9 @@ __attribute__((constructor)) static void start(void)
 	if (how)
 		snprintf(dealing, sizeof dealing, "%s", how);
 	has_window = getenv("TRAFFIC_WINDOW") != NULL;
+	is_timed = getenv("TRAFFIC_TIMED") != NULL;
+	for (uint64_t i = 0; i < INTERVALS; i++)
+		interval[i * 1597 % INTERVALS] = -log((i + 0.5) / INTERVALS) * 65536;
 	for (ports = 0; ports < PORTS; ports++) {
 		struct source *source = &sources[ports];
 		char variable[32], kind[16];

@@ -51,11 +51,12 @@ fn deliver(kind: Kind, dealing: Dealing) -> ([u64; 4], String) {
         plugin: plugin(&folder.0),
         ports: Ports::Replayed,
         core: 1,
+        is_timed: false,
         ordinary_memory: Some(512),
     };
     let traffic = Traffic { kind, flows: 2000, rules: 10 };
     let streams = kind.streams().map(|kind| Stream { kind, flows: traffic.flows, rules: traffic.rules });
-    let load = Load { streams: streams.to_vec(), dealing, has_window: true };
+    let load = Load { streams: streams.to_vec(), dealing, has_window: true, is_timed: false };
     let setup = Setup {
         cores: vec![0, 1],
         connections: 10_000,

@@ -1,5 +1,5 @@
 //! Sends bursts of one kind through the pipeline, over and over: what a profiler
-//! is pointed at.
+//! is pointed at. Bursts are full unless a number of packets follows the rounds.
 //!
 //!     cargo build --release -p engine --features build --example packets
 //!     valgrind --tool=callgrind --dump-instr=yes target/release/examples/packets established 1024 20
@@ -27,7 +27,8 @@ fn main() -> ExitCode {
         _ => return usage(),
     };
     let (Some(flows), Some(rounds)) = (number(1), number(2)) else { return usage() };
-    if flows < BURST as u32 || rounds == 0 {
+    let burst = number(3).map_or(BURST, |burst| burst as usize);
+    if flows < BURST as u32 || rounds == 0 || !(1..=BURST).contains(&burst) {
         return usage();
     }
     let is_new = words[0] == "new";
@@ -38,8 +39,8 @@ fn main() -> ExitCode {
     let mut least = f64::INFINITY;
     for _ in 0..rounds {
         let start = std::time::Instant::now();
-        let mut answers = back.chunks(BURST);
-        for there in there.chunks(BURST) {
+        let mut answers = back.chunks(burst);
+        for there in there.chunks(burst) {
             switch.run(0, there);
             if let Some(back) = answers.next() {
                 switch.run(1, back);
@@ -56,7 +57,8 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "packets established|untracked|denied|strays|new FLOWS ROUNDS: at least {BURST} flows and one round"
+        "packets established|untracked|denied|strays|new FLOWS ROUNDS [BURST]: at least {BURST} flows, one \
+         round, bursts of up to {BURST}"
     );
     ExitCode::from(2)
 }

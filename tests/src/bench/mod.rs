@@ -2,6 +2,7 @@
 //! each in turn, round after round, and the ratios of the medians. Then the switch
 //! alone, under what is to be endured, and on two cores.
 
+pub mod latency;
 mod machine;
 mod report;
 mod rules;
@@ -19,7 +20,7 @@ pub use report::Report;
 pub use rules::{Third, document};
 pub use strain::{Line, Strain};
 pub use subjects::{Bench, Ports, Setup, Subject};
-pub use traffic::{Dealing, Load, Plugin, Stream};
+pub use traffic::{Dealing, Load, Plugin, Stream, Waits};
 
 /// What both ports of a program are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl Traffic {
     fn load(self) -> Load {
         let Traffic { kind, flows, rules } = self;
         let streams = kind.streams().map(|kind| Stream { kind, flows, rules });
-        Load { streams: streams.to_vec(), dealing: Dealing::One, has_window: false }
+        Load { streams: streams.to_vec(), dealing: Dealing::One, has_window: false, is_timed: false }
     }
 
     /// The name of the case.
@@ -219,7 +220,8 @@ pub fn run(
 ) -> io::Result<Report> {
     std::fs::create_dir_all(folder)?;
     let start = Instant::now();
-    let bench = Bench { folder: folder.to_path_buf(), plugin, ports, core, ordinary_memory: None };
+    let bench =
+        Bench { folder: folder.to_path_buf(), plugin, ports, core, is_timed: false, ordinary_memory: None };
     let traffic = match ports {
         Ports::Replayed => depth.cases(),
         Ports::Guests => depth.cases_of_guests(),

@@ -103,6 +103,8 @@ pub struct Bench {
     pub plugin: Plugin,
     /// How it comes.
     pub ports: Ports,
+    /// Whether how long packets take is counted; see [`Load::is_timed`].
+    pub is_timed: bool,
     /// The core that the packets are worked on.
     pub core: usize,
     /// Megabytes of ordinary memory that the switch is to use instead of huge pages.
@@ -149,7 +151,7 @@ impl Bench {
     /// What the ports send. Guests send no more than the subject takes: what would not fit
     /// into their rings never came to it.
     fn load(&self, traffic: Traffic) -> Load {
-        Load { has_window: self.ports == Ports::Guests, ..traffic.load() }
+        Load { has_window: self.ports == Ports::Guests, is_timed: self.is_timed, ..traffic.load() }
     }
 
     fn log(&self, name: &str) -> io::Result<Stdio> {

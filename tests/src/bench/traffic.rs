@@ -51,6 +51,9 @@ pub struct Load {
     pub dealing: Dealing,
     /// Whether they come no faster than they leave.
     pub has_window: bool,
+    /// Whether how long each took is counted, and they come at a [pace](Counts::pace);
+    /// datagrams over IPv4 only.
+    pub is_timed: bool,
 }
 
 /// The most ports, and queues of each, that are counted.
@@ -68,6 +71,7 @@ mod word {
     pub const TSC_HZ: usize = 2;
     pub const DEAL: usize = 3;
     pub const DEALT: usize = 4;
+    pub const PACE: usize = 5;
     pub const QUEUE: usize = 8;
     pub const QUEUE_WORDS: usize = 8;
     pub const SENT: usize = 0;
@@ -77,11 +81,16 @@ mod word {
     pub const FIRST_TSC: usize = 4;
     pub const LAST_TSC: usize = 5;
     pub const MARK: usize = QUEUE + super::PORTS * super::QUEUES * QUEUE_WORDS;
-    pub const ALL: usize = MARK + super::MARKS;
+    pub const WAIT: usize = MARK + super::MARKS;
+    pub const ALL: usize = WAIT + super::WAITS;
 }
 
 /// Marks along the first round of port 0.
 pub const MARKS: usize = 256;
+
+/// What packets took, in cycles: up to 32 each, and then 32 to an octave.
+const FINE: usize = 32;
+const WAITS: usize = 60 * FINE;
 
 /// The plugin's counters, of one program that runs.
 pub struct Counts {
@@ -114,6 +123,9 @@ impl Plugin {
         command.env("TRAFFIC_STATS", &self.stats).env("TRAFFIC_QUEUES", load.dealing.label());
         if load.has_window {
             command.env("TRAFFIC_WINDOW", "yes");
+        }
+        if load.is_timed {
+            command.env("TRAFFIC_TIMED", "yes");
         }
         for (port, Stream { kind, flows, rules }) in load.streams.iter().enumerate() {
             command.env(format!("TRAFFIC_net_null{port}"), format!("{kind},{flows},{}", (*rules).max(1)));
@@ -199,6 +211,36 @@ impl Phase {
     /// Nanoseconds for each packet that went in.
     pub fn per_packet(&self) -> f64 {
         self.nanoseconds / self.totals.sent.iter().sum::<u64>() as f64
+    }
+}
+
+/// How long packets took from when they came to when they were sent.
+#[derive(Clone, Debug)]
+pub struct Waits {
+    counts: Vec<u64>,
+    tsc_hz: u64,
+}
+
+impl Waits {
+    /// Those that were counted after others.
+    pub fn since(&self, before: &Waits) -> Waits {
+        let counts = self.counts.iter().zip(&before.counts).map(|(now, before)| now - before);
+        Waits { counts: counts.collect(), tsc_hz: self.tsc_hz }
+    }
+
+    /// Nanoseconds within which this share of them was sent, to 3 %; NaN if there is none.
+    pub fn within(&self, share: f64) -> f64 {
+        let wanted = share * self.counts.iter().sum::<u64>() as f64;
+        let mut sum = 0;
+        let found = self.counts.iter().position(|count| {
+            sum += count;
+            sum > 0 && sum as f64 >= wanted
+        });
+        let cycles = |at: usize| {
+            let octave = (at / FINE).saturating_sub(1);
+            ((at - octave * FINE) << octave) as f64
+        };
+        found.map_or(f64::NAN, |at| f64::midpoint(cycles(at), cycles(at + 1)) * 1e9 / self.tsc_hz as f64)
     }
 }
 
@@ -320,7 +362,25 @@ impl Counts {
         let words = self.words()?;
         let cycles = |pair: &[u64]| if pair.contains(&0) { 0 } else { pair[1] - pair[0] };
         let nanoseconds = 1e9 / words[word::TSC_HZ] as f64;
-        Ok(words[word::MARK..].windows(2).map(|pair| cycles(pair) as f64 * nanoseconds).collect())
+        Ok(words[word::MARK..word::WAIT].windows(2).map(|pair| cycles(pair) as f64 * nanoseconds).collect())
+    }
+
+    /// Has packets of a port come so many nanoseconds after one another, on average; with 0
+    /// one is there whenever the program asks.
+    ///
+    /// # Errors
+    /// If the counters cannot be written.
+    pub fn pace(&self, nanoseconds: f64) -> io::Result<()> {
+        self.set(word::PACE, (nanoseconds * self.tsc_hz()? as f64 / 1e9) as u64)
+    }
+
+    /// What packets took so far.
+    ///
+    /// # Errors
+    /// If the counters cannot be read.
+    pub fn waits(&self) -> io::Result<Waits> {
+        let words = self.words()?;
+        Ok(Waits { counts: words[word::WAIT..word::ALL].to_vec(), tsc_hz: words[word::TSC_HZ] })
     }
 
     /// Cycles of the time stamp counter per second.
@@ -336,4 +396,40 @@ impl Counts {
 fn of_queues(words: &[u64], port: usize) -> impl Iterator<Item = &[u64]> {
     let start = word::QUEUE + port * QUEUES * word::QUEUE_WORDS;
     words[start..start + QUEUES * word::QUEUE_WORDS].chunks(word::QUEUE_WORDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the plugin does.
+    fn place(wait: u64) -> usize {
+        let octave = if wait < FINE as u64 { 0 } else { 63 - wait.leading_zeros() - FINE.ilog2() };
+        octave as usize * FINE + (wait >> octave) as usize
+    }
+
+    #[test]
+    fn waits_are_told_to_three_percent() {
+        for cycles in [1_u64, 31, 32, 33, 63, 64, 1000, 123_456, 1 << 40] {
+            let mut counts = vec![0; WAITS];
+            counts[place(cycles)] = 1;
+            let told = Waits { counts, tsc_hz: 1_000_000_000 }.within(0.5);
+            assert!(
+                (told - cycles as f64 - 0.5).abs() <= (cycles as f64 * 0.03).max(0.5),
+                "{cycles}: {told}"
+            );
+        }
+    }
+
+    #[test]
+    fn shares_are_of_those_that_came_since() {
+        let mut counts = vec![0; WAITS];
+        counts[place(10)] = 98;
+        let before = Waits { counts: counts.clone(), tsc_hz: 1_000_000_000 };
+        counts[place(20)] = 99;
+        counts[place(30)] = 1;
+        let waits = Waits { counts, tsc_hz: 1_000_000_000 }.since(&before);
+        assert_eq!([0.5, 0.99, 0.999].map(|share| waits.within(share)), [20.5, 20.5, 30.5]);
+        assert!(waits.since(&waits).within(0.5).is_nan());
+    }
 }

@@ -49,7 +49,7 @@ use crate::time::{Tick, Ticks};
 use crate::verdict::DropReason;
 use budget::Budget;
 use forward::Receiver;
-use plain::Glances;
+use plain::{Glances, Unsettled};
 
 /// The most packets one run takes.
 pub const BURST: usize = 32;
@@ -359,7 +359,8 @@ impl Turn<'_, '_> {
         self.parse(arrivals, glances, &mut works);
         clock.mark(Stage::Parse, arrivals.len());
         let plain = glances.as_slice();
-        let unsettled = self.track(arrivals, plain, &mut works);
+        let mut unsettled = Unsettled::new();
+        self.track(arrivals, plain, &mut works, &mut unsettled);
         clock.mark(Stage::Track, plain.len());
         let left = unsettled.len() + works.len();
         if left > 0 {

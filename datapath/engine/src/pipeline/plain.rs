@@ -312,16 +312,16 @@ impl<'a> Turn<'_, 'a> {
         arrivals.len()
     }
 
-    /// Settles the plain packets that their connections settle, and tells the
-    /// others; those that no host may send are read again, to be told why.
+    /// Settles the plain packets that their connections settle. The others become
+    /// `unsettled`; those that no host may send are read again, to be told why.
     #[inline(never)]
     pub(super) fn track<'g>(
         &mut self,
         arrivals: &[Arrival<'_>],
         glances: &'g [Glance],
         works: &mut Works<'a>,
-    ) -> Unsettled<'g> {
-        let mut unsettled = Unsettled::new();
+        unsettled: &mut Unsettled<'g>,
+    ) {
         let guesses = self.engine.table.guess::<BURST>(glances.iter().map(|glance| glance.hash));
         let mut passed = 0;
         let mut run = None;
@@ -372,7 +372,6 @@ impl<'a> Turn<'_, 'a> {
         passed += run.map_or(0, |run| run.finish(&engine.counters, out));
         engine.counters.table_hits.add(passed);
         engine.counters.pass_many(PassClass::Established, passed);
-        unsettled
     }
 
     /// All that the general stages need of a plain packet.
