@@ -22,7 +22,7 @@ use policy::{Rulebook, oracle};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::accounts::{Names, Talker, Tuple, UntrackedFlow};
+use crate::accounts::{Accounts, Names, Talker, Tuple, UntrackedFlow};
 use crate::api::{Api, MAX_QUESTION, in_time, read};
 use crate::error::ApiError;
 use crate::filter;
@@ -368,6 +368,15 @@ enum By {
     Dropped,
 }
 
+/// Work on the accounts that has to wait.
+async fn blocking<R: Send + 'static>(
+    accounts: &Accounts,
+    work: impl FnOnce(&Accounts) -> R + Send + 'static,
+) -> Result<R, ApiError> {
+    let accounts = accounts.clone();
+    tokio::task::spawn_blocking(move || work(&accounts)).await.map_err(ApiError::internal)
+}
+
 async fn top(
     State(api): State<Api>,
     query: Result<Query<TopQuery>, QueryRejection>,
@@ -383,10 +392,13 @@ async fn top(
     let accounts = api.handle.run(|switch| switch.accounts.clone()).await?;
     let lost = accounts.lost();
     let busy = |message| ApiError::new(StatusCode::TOO_MANY_REQUESTS, "RequestLimitExceeded", message);
-    let id = accounts.begin_top().map_err(busy)?;
+    // Beginning and ending wait for the workers.
+    let begun = blocking(&accounts, Accounts::begin_top).await?;
+    let id = begun.map_err(busy)?;
     let deadline = Instant::now() + Duration::from_secs(seconds);
     tokio::time::sleep_until(deadline.into()).await;
-    let answer = accounts.end_top(id).ok_or_else(|| ApiError::internal("the measurement was given up"))?;
+    let ended = blocking(&accounts, move |accounts| accounts.end_top(id)).await?;
+    let answer = ended.ok_or_else(|| ApiError::internal("the measurement was given up"))?;
     let lost = accounts.lost() - lost;
     let mut talkers = answer.talkers;
     let rank = |t: &Talker| match by {

@@ -16,11 +16,12 @@ use engine::time::Tick;
 use rcu::Publisher;
 
 use crate::DatapathConfig;
+use crate::attention::{AttentionSwitch, Level};
 use crate::clock::TickSource;
 use crate::egress::Egress;
 use crate::mailbox::{Command, Connections, Filter, Mailbox};
 use crate::numa::{Pools, at_node, node_of};
-use crate::observer::{AttentionSwitch, Observer, Sightings, TapRequest};
+use crate::observer::{Observer, Sightings, TapRequest};
 use crate::ports::Ports;
 use crate::statistics::{Ending, WorkerStatistics};
 use crate::wiring::wire;
@@ -29,7 +30,7 @@ use crate::worker::Worker;
 /// How long a worker may take to answer the control thread.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Messages of sightings that wait to be taken; about seven megabytes.
+/// Messages of sightings that wait to be taken; about four megabytes.
 const FEED: usize = 1024;
 
 /// The most workers.
@@ -142,8 +143,11 @@ impl Datapath {
         let pools = Pools::new(pool, &nodes, |node| at_node(pool, node));
         let stop = Arc::new(AtomicBool::new(false));
         let ticks = TickSource::new();
-        let attention = AttentionSwitch::new();
+        let attention = Level::new();
         let (feed, sightings) = bounded(FEED);
+        let table = TableConfig { capacity: config.connections_per_worker };
+        let mailboxes: Vec<_> = (0..count).map(|_| unbounded()).collect();
+        let senders = mailboxes.iter().map(|(sender, _)| sender.clone()).collect();
         let mut datapath = Datapath {
             workers: Vec::with_capacity(count),
             views: Vec::new(),
@@ -152,14 +156,15 @@ impl Datapath {
             enforced,
             stop: stop.clone(),
             ports: Ports::new(eal.clone(), pools.clone(), config.clone()),
-            attention: attention.clone(),
+            attention: AttentionSwitch::new(attention.clone(), table, senders),
             sightings,
             ticks,
         };
         let (report, reports) = bounded(count);
-        for (index, (reader, wires)) in readers.into_iter().zip(wires).enumerate() {
+        for (index, ((reader, wires), (commands, received))) in
+            readers.into_iter().zip(wires).zip(mailboxes).enumerate()
+        {
             let cpu = config.cores[index];
-            let table = TableConfig { capacity: config.connections_per_worker };
             let view = WorkerView {
                 cpu,
                 counters: Arc::new(Counters::new(config.interface_slots)),
@@ -167,7 +172,6 @@ impl Datapath {
                 capacity: table.capacity,
                 without_memory: nodes[index].filter(|_| pools.is_far(nodes[index])),
             };
-            let (commands, received) = unbounded();
             let (eal, pool, report, stop) =
                 (eal.clone(), pools.at(nodes[index]).clone(), report.clone(), stop.clone());
             let (counters, statistics, idle) = (view.counters.clone(), view.statistics.clone(), config.idle);

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attention;
 mod clock;
 mod config;
 mod datapath;
@@ -24,10 +25,11 @@ mod statistics;
 mod wiring;
 mod worker;
 
+pub use attention::{Attention, AttentionSwitch};
 pub use config::{DatapathConfig, Idle};
 pub use datapath::{Datapath, NotEnforced, StartError, WorkerView};
 pub use device::Device;
-pub use observer::{Attention, AttentionSwitch, MAX_TAPS, Sighting, Sightings, TapRequest, Traced, Wanted};
+pub use observer::{MAX_TAPS, Sighting, Sightings, TapRequest, Traced, Wanted};
 pub use ports::{MAX_PORTS, PlugError, PortView};
 pub use spread::{Deliveries, Spreading};
 pub use statistics::{BURST_SIZES, WorkerStage, WorkerStatistics};

@@ -1,5 +1,5 @@
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
-use engine::conntrack::Entry;
+use engine::conntrack::{Accounts, Entry};
 use engine::ids::PortIndex;
 use engine::pipeline::Pipeline;
 use engine::time::Tick;
@@ -20,6 +20,12 @@ pub(crate) enum Command {
     Forget { filter: Filter, reply: Sender<usize> },
     /// To trace packets.
     Tap(TapRequest),
+    /// To keep accounts of what connections carry.
+    KeepAccounts(Box<Accounts>),
+    /// To tell what is in them, and to pass this on behind it.
+    TellAccounts(Sender<()>),
+    /// To tell what is in them, and give them back.
+    CloseAccounts(Sender<Option<Box<Accounts>>>),
     /// To take up its part of a port.
     Plug(Part, Sender<()>),
     /// To let go of its part of a port, and give it back.
@@ -74,13 +80,14 @@ pub(crate) struct Mailbox {
 /// A walk through the table that goes on from turn to turn.
 struct Walk {
     cursor: usize,
-    filter: Filter,
     aim: Aim,
 }
 
 enum Aim {
-    List { left: usize, reply: Sender<Connections> },
-    Forget { forgotten: usize, reply: Sender<usize> },
+    List { filter: Filter, left: usize, reply: Sender<Connections> },
+    Forget { filter: Filter, forgotten: usize, reply: Sender<usize> },
+    TellAccounts(Sender<()>),
+    CloseAccounts(Sender<Option<Box<Accounts>>>),
 }
 
 impl Mailbox {
@@ -93,9 +100,9 @@ impl Mailbox {
         desk.observer.end_taps(now);
         let Some(mut walk) = self.walk.take().or_else(|| self.next(desk)) else { return };
         let pipeline = &mut *desk.pipeline;
-        let Walk { cursor, filter, aim } = &mut walk;
+        let Walk { cursor, aim } = &mut walk;
         let next = match aim {
-            Aim::List { left, reply } => {
+            Aim::List { filter, left, reply } => {
                 // Sent piece by piece: one large list would have to grow here.
                 let mut found = Vec::new();
                 let visit = &mut |entry: &Entry| {
@@ -109,7 +116,7 @@ impl Mailbox {
                 let is_wanted = found.is_empty() || reply.send((now, found)).is_ok();
                 next.filter(|_| *left > 0 && is_wanted)
             }
-            Aim::Forget { forgotten, .. } => {
+            Aim::Forget { filter, forgotten, .. } => {
                 let unwanted = &mut |entry: &Entry| {
                     let unwanted = filter(entry);
                     *forgotten += usize::from(unwanted);
@@ -117,19 +124,31 @@ impl Mailbox {
                 };
                 pipeline.forget(now, *cursor, GROUPS_PER_TURN, unwanted)
             }
+            Aim::TellAccounts(_) | Aim::CloseAccounts(_) => {
+                desk.observer.tell_accounts(pipeline, *cursor, GROUPS_PER_TURN)
+            }
         };
+        // Whoever asked may have given up waiting.
         match (next, walk.aim) {
-            (Some(cursor), aim) => self.walk = Some(Walk { cursor, filter: walk.filter, aim }),
+            (Some(cursor), aim) => self.walk = Some(Walk { cursor, aim }),
             // The end of the list is the end of its channel.
             (None, Aim::List { reply, .. }) => drop(reply),
-            (None, Aim::Forget { forgotten, reply }) => drop(reply.send(forgotten)),
+            (None, Aim::Forget { forgotten, reply, .. }) => drop(reply.send(forgotten)),
+            (None, Aim::TellAccounts(mark)) => desk.observer.settle(mark),
+            (None, Aim::CloseAccounts(back)) => drop(back.send(desk.pipeline.keep_accounts(None))),
         }
     }
 
     fn next(&self, desk: &mut Desk<'_>) -> Option<Walk> {
-        let (filter, aim) = match self.commands.try_recv() {
-            Ok(Command::Connections { limit, filter, reply }) => (filter, Aim::List { left: limit, reply }),
-            Ok(Command::Forget { filter, reply }) => (filter, Aim::Forget { forgotten: 0, reply }),
+        let aim = match self.commands.try_recv() {
+            Ok(Command::Connections { limit, filter, reply }) => Aim::List { filter, left: limit, reply },
+            Ok(Command::Forget { filter, reply }) => Aim::Forget { filter, forgotten: 0, reply },
+            Ok(Command::TellAccounts(mark)) => Aim::TellAccounts(mark),
+            Ok(Command::CloseAccounts(back)) => Aim::CloseAccounts(back),
+            Ok(Command::KeepAccounts(accounts)) => {
+                drop(desk.pipeline.keep_accounts(Some(accounts)));
+                return None;
+            }
             Ok(Command::Tap(request)) => {
                 desk.observer.tap(request);
                 return None;
@@ -146,7 +165,7 @@ impl Mailbox {
             }
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => return None,
         };
-        Some(Walk { cursor: 0, filter, aim })
+        Some(Walk { cursor: 0, aim })
     }
 
     /// Whether a command is under way.

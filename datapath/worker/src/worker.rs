@@ -74,7 +74,7 @@ impl Worker {
             cycles.add(end.saturating_sub(start));
             start = end;
         }
-        self.observer.flush();
+        self.observer.close(&mut self.pipeline);
     }
 
     /// One turn: receive, judge, send. Returns how many packets came.
@@ -141,6 +141,7 @@ impl Worker {
         self.egress.free_discarded(&mut self.pipeline);
         let Worker { pipeline, observer, egress, wires, mailbox, .. } = self;
         mailbox.work(&mut Desk { pipeline, observer, egress, receive: &mut wires.receive }, now);
+        self.observer.go_on_telling(&mut self.pipeline, now);
         self.observer.flush();
         let table = self.pipeline.table();
         let seen = table.statistics();

@@ -17,7 +17,7 @@ type Question = (InterfaceId, bool, [u8; 16], u8, u16);
 
 /// A policy with the names of its generation.
 pub struct Book {
-    generation: u64,
+    pub(super) generation: u64,
     rulebook: Rulebook,
     /// The names behind the numbers.
     pub names: Names,
@@ -39,6 +39,19 @@ impl Books {
 
     pub fn of(&mut self, generation: u64) -> Option<&mut Book> {
         self.0.iter_mut().rev().find(|book| book.generation == generation)
+    }
+
+    /// The policy of a generation, or the last one before it in which there were all of
+    /// these: what connections have carried is told a little later, when an interface may
+    /// be gone.
+    pub fn knowing(&mut self, generation: u64, interfaces: [InterfaceId; 2]) -> Option<&mut Book> {
+        let its = self.0.iter().rposition(|book| book.generation == generation)?;
+        let knows = |book: &Book| {
+            let mut named = interfaces.iter().filter(|id| id.is_some());
+            named.all(|id| book.names.interfaces.contains_key(id))
+        };
+        let at = (0..=its).rev().find(|at| knows(&self.0[*at])).unwrap_or(its);
+        self.0.get_mut(at)
     }
 
     pub fn newest(&self) -> Option<&Book> {

@@ -13,7 +13,7 @@ mod untracked;
 pub use books::Book;
 pub use rules::RuleCount;
 pub use top::{Talker, TopAnswer};
-pub use tuple::{Tuple, tcp_flags};
+pub use tuple::Tuple;
 pub use untracked::UntrackedFlow;
 
 use std::collections::HashMap;
@@ -87,7 +87,7 @@ impl Accounts {
         let state = Mutex::new(State { flow_log, ..State::default() });
         let accounts =
             Accounts(Arc::new(Shared { state, attention, workers, counters: AccountCounters::default() }));
-        accounts.attend(&accounts.state());
+        accounts.attend();
         let keeper = accounts.clone();
         let thread =
             std::thread::Builder::new().name("accounts".to_string()).spawn(move || keeper.run(&sightings))?;
@@ -123,27 +123,29 @@ impl Accounts {
         self.state().untracked.list(Instant::now())
     }
 
-    /// Begins to measure who sends most.
+    /// Begins to measure who sends most. Takes as long as workers take to tell what was before.
     pub fn begin_top(&self) -> Result<u64, &'static str> {
-        let mut state = self.state();
-        let id = state.tops.begin(Instant::now())?;
-        self.attend(&state);
+        self.0.attention.settle();
+        let id = self.state().tops.begin(Instant::now())?;
+        self.attend();
         Ok(id)
     }
 
     /// Ends a measurement, with what it found.
     pub fn end_top(&self, id: u64) -> Option<TopAnswer> {
-        let mut state = self.state();
-        let answer = state.tops.end(id, Instant::now());
-        self.attend(&state);
+        self.0.attention.settle();
+        let answer = self.state().tops.end(id, Instant::now());
+        self.attend();
         answer
     }
 
     /// Asks the workers for as much as the accounts need.
-    fn attend(&self, state: &State) {
-        let everything = state.flow_log.is_some() || !state.tops.is_empty();
-        let attention = if everything { Attention::Everything } else { Attention::Permitted };
-        self.0.attention.set(attention);
+    fn attend(&self) {
+        self.0.attention.set(|| {
+            let state = self.state();
+            let everything = state.flow_log.is_some() || !state.tops.is_empty();
+            if everything { Attention::Everything } else { Attention::Permitted }
+        });
     }
 
     /// Counters of the flow log, where there is one.
@@ -154,19 +156,27 @@ impl Accounts {
     fn run(&self, sightings: &Receiver<Sightings>) {
         loop {
             match sightings.recv_timeout(PAUSE) {
-                Ok(message) => self.work_off(&message),
+                Ok(message) => {
+                    self.work_off(&message);
+                    if let Some(mark) = message.mark {
+                        // Who has asked for it may have given up waiting.
+                        mark.send(()).ok();
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             let mut state = self.state();
             let now = Instant::now();
             state.untracked.close(now);
-            if state.tops.abandon(now) {
-                self.attend(&state);
-            }
+            let is_over = state.tops.abandon(now);
             let State { books, flow_log, .. } = &mut *state;
             if let Some(log) = flow_log {
                 log.write_what_is_due(books.newest(), self.lost());
+            }
+            drop(state);
+            if is_over {
+                self.attend();
             }
         }
         let mut state = self.state();
@@ -185,13 +195,15 @@ impl Accounts {
         let now = Instant::now();
         let mut state = self.state();
         let State { books, rules, untracked, tops, flow_log } = &mut *state;
-        let Some(book) = books.of(message.generation) else {
+        if books.of(message.generation).is_none() {
             let permitted = message.list.iter().filter(|s| is_permitted(s)).count() as u64;
             counters.unattributed.fetch_add(permitted, Ordering::Relaxed);
             return;
-        };
+        }
         for sighting in &message.list {
-            let Some(tuple) = Tuple::of(sighting) else { continue };
+            let tuple = Tuple::of_ip(&sighting.ip);
+            let ends = [sighting.sender, sighting.receiver];
+            let Some(book) = books.knowing(message.generation, ends) else { continue };
             tops.note(&tuple, sighting, book);
             if let Some(log) = flow_log {
                 log.note(&tuple, sighting, book);

@@ -61,10 +61,9 @@ impl RuleCounts {
 
     /// A packet that rules let pass.
     pub fn note(&mut self, tuple: &Tuple, sighting: &Sighting, book: &mut Book) {
-        let seen = &sighting.observation;
         let ends = [
-            (seen.sender, Direction::Outbound, tuple.at_sender()),
-            (seen.receiver, Direction::Inbound, tuple.at_receiver()),
+            (sighting.sender, Direction::Outbound, tuple.at_sender()),
+            (sighting.receiver, Direction::Inbound, tuple.at_receiver()),
         ];
         for (interface, direction, packet) in ends {
             if !interface.is_some() {
@@ -86,8 +85,8 @@ impl RuleCounts {
         match sighting.fate {
             Fate::Passed(PassClass::NewTracked) => count.connections += 1,
             _ => {
-                count.packets += 1;
-                count.bytes += u64::from(sighting.bytes);
+                count.packets += u64::from(sighting.packets);
+                count.bytes += sighting.bytes;
             }
         }
     }

@@ -2,8 +2,7 @@
 
 use engine::ids::{InterfaceId, VpcIndex};
 use engine::packet::build::{Packet, mac};
-use engine::packet::{Frame, parse};
-use engine::pipeline::Observation;
+use engine::packet::{self, Body, Frame};
 
 use super::*;
 
@@ -11,15 +10,19 @@ use super::*;
 pub fn sighting(n: u32, fate: Fate) -> Sighting {
     let source = std::net::Ipv4Addr::from_bits(0x0a01_0000 + (n >> 16));
     let frame = Packet::udp(&format!("{source}:{}", n & 0xffff), "10.0.0.1:443", b"").frame(mac(2), mac(1));
-    let observation = Observation {
-        packet: parse(Frame::whole(&frame)),
+    let Ok(packet::Packet { body: Body::Ip(ip), .. }) = packet::parse(Frame::whole(&frame)) else {
+        panic!("it is a datagram");
+    };
+    Sighting {
+        ip,
         vpc: Some(VpcIndex(0)),
         sender: InterfaceId::new(2, 1),
         receiver: InterfaceId::new(1, 1),
-        owner: None,
-        connection: None,
-    };
-    Sighting { observation, fate, bytes: frame.len() as u32 }
+        fate,
+        packets: 1,
+        bytes: frame.len() as u64,
+        tcp_flags: packet::TcpFlags(0),
+    }
 }
 
 /// Generation 1 of a policy with two interfaces.
@@ -54,12 +57,12 @@ fn a_full_list_of_untracked_flows_refuses_new_ones_and_goes_on_with_the_old() {
     // Listing costs as much as noting: only at the end.
     for n in 0..untracked::MAX_FLOWS as u32 - 1 {
         let sighting = sighting(n, UNTRACKED);
-        assert!(flows.note(&Tuple::of(&sighting).unwrap(), &sighting, book, now));
+        assert!(flows.note(&Tuple::of_ip(&sighting.ip), &sighting, book, now));
     }
     let full = untracked::MAX_FLOWS;
     let mut note = |n, now| {
         let sighting = sighting(n, UNTRACKED);
-        let noted = flows.note(&Tuple::of(&sighting).unwrap(), &sighting, book, now);
+        let noted = flows.note(&Tuple::of_ip(&sighting.ip), &sighting, book, now);
         flows.close(now);
         (noted, flows.list(now).len())
     };
@@ -83,7 +86,7 @@ fn measurements_are_few_bounded_and_given_up_when_nobody_ends_them() {
     let book = books.of(1).unwrap();
     for n in 0..top::MAX_FLOWS as u32 + 3 {
         let sighting = sighting(n, UNTRACKED);
-        tops.note(&Tuple::of(&sighting).unwrap(), &sighting, book);
+        tops.note(&Tuple::of_ip(&sighting.ip), &sighting, book);
     }
     let answer = tops.end(ids[0], now).unwrap();
     assert_eq!((answer.talkers.len(), answer.others), (top::MAX_FLOWS, 3));
@@ -100,4 +103,19 @@ fn policies_of_the_last_generations_are_kept_and_no_more() {
     }
     let known: Vec<u64> = (1..=7).filter(|generation| books.of(*generation).is_some()).collect();
     assert_eq!(known, [3, 4, 5, 6]);
+}
+
+#[test]
+fn what_is_told_late_is_of_the_last_policy_that_knew_both_ends() {
+    let mut books = books();
+    let both = [InterfaceId::new(2, 1), InterfaceId::new(1, 1)];
+    let generation = |books: &mut Books, told, ends| books.knowing(told, ends).map(|book| book.generation);
+    assert_eq!(generation(&mut books, 1, both), Some(1));
+    let left =
+        Names { interfaces: [(both[1], "eni-1".to_string())].into_iter().collect(), ..Names::default() };
+    books.add(2, Rulebook::default(), left);
+    assert_eq!(generation(&mut books, 2, both), Some(1), "one is gone since");
+    assert_eq!(generation(&mut books, 2, [InterfaceId::NONE, both[1]]), Some(2));
+    assert_eq!(generation(&mut books, 2, [InterfaceId::new(7, 1), both[1]]), Some(2), "nobody ever knew it");
+    assert_eq!(generation(&mut books, 3, both), None);
 }

@@ -88,19 +88,19 @@ impl Tops {
     }
 
     pub fn note(&mut self, tuple: &Tuple, sighting: &Sighting, book: &Book) {
-        let seen = &sighting.observation;
+        let packets = u64::from(sighting.packets);
         for top in &mut self.list {
-            let key = (seen.vpc, tuple.both_ways());
+            let key = (sighting.vpc, tuple.both_ways());
             if !top.flows.contains_key(&key) {
                 if top.flows.len() >= MAX_FLOWS {
-                    top.others += 1;
+                    top.others += packets;
                     continue;
                 }
                 let name = |id| book.names.interfaces.get(&id).cloned();
                 let talker = Talker {
                     tuple: *tuple,
-                    vpc: seen.vpc.and_then(|vpc| book.names.vpcs.get(&vpc).cloned()),
-                    interfaces: [name(seen.sender), name(seen.receiver)],
+                    vpc: sighting.vpc.and_then(|vpc| book.names.vpcs.get(&vpc).cloned()),
+                    interfaces: [name(sighting.sender), name(sighting.receiver)],
                     packets: 0,
                     bytes: 0,
                     dropped: 0,
@@ -110,10 +110,10 @@ impl Tops {
             let Some(talker) = top.flows.get_mut(&key) else { continue };
             match sighting.fate {
                 Fate::Passed(_) => {
-                    talker.packets += 1;
-                    talker.bytes += u64::from(sighting.bytes);
+                    talker.packets += packets;
+                    talker.bytes += sighting.bytes;
                 }
-                Fate::Dropped(_) | Fate::HandedOver(_) | Fate::Waits => talker.dropped += 1,
+                Fate::Dropped(_) | Fate::HandedOver(_) | Fate::Waits => talker.dropped += packets,
             }
         }
     }

@@ -1,8 +1,7 @@
 use std::net::IpAddr;
 
-use engine::packet::{Body, Ip, TcpFlags, Transport};
+use engine::packet::{Ip, Transport};
 use policy::oracle;
-use worker::Sighting;
 
 /// Who spoke to whom, as rules see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,14 +19,6 @@ pub struct Tuple {
 }
 
 impl Tuple {
-    /// Of a packet that has one.
-    pub fn of(sighting: &Sighting) -> Option<Tuple> {
-        match &sighting.observation.packet.as_ref().ok()?.body {
-            Body::Ip(ip) => Some(Tuple::of_ip(ip)),
-            Body::Arp(_) => None,
-        }
-    }
-
     /// Of an IP packet.
     pub fn of_ip(ip: &Ip) -> Tuple {
         let icmp = |icmp_type, code| (0, u16::from_be_bytes([icmp_type, code]));
@@ -62,16 +53,5 @@ impl Tuple {
             Tuple { src: self.dst, dst: self.src, src_port: self.dst_port, dst_port: self.src_port, ..*self };
         // Ports of ICMP are no ports.
         if matches!(self.protocol, 6 | 17) { (*self).min(back) } else { *self }
-    }
-}
-
-/// TCP's flags of a packet; none of another protocol.
-pub fn tcp_flags(sighting: &Sighting) -> TcpFlags {
-    match &sighting.observation.packet {
-        Ok(packet) => match packet.body {
-            Body::Ip(Ip { transport: Transport::Tcp(tcp), .. }) => tcp.flags,
-            _ => TcpFlags(0),
-        },
-        Err(_) => TcpFlags(0),
     }
 }

@@ -45,8 +45,7 @@ pub struct UntrackedFlows {
 impl UntrackedFlows {
     /// A packet of an untracked flow. False if there is no room for its flow.
     pub fn note(&mut self, tuple: &Tuple, sighting: &Sighting, book: &Book, now: Instant) -> bool {
-        let seen = &sighting.observation;
-        let key = (seen.sender, seen.receiver, *tuple);
+        let key = (sighting.sender, sighting.receiver, *tuple);
         if !self.flows.contains_key(&key) {
             if self.flows.len() >= MAX_FLOWS {
                 return false;
@@ -54,9 +53,9 @@ impl UntrackedFlows {
             let name = |id| book.names.interfaces.get(&id).cloned();
             let flow = UntrackedFlow {
                 tuple: *tuple,
-                vpc: seen.vpc.and_then(|vpc| book.names.vpcs.get(&vpc).cloned()),
-                sender: name(seen.sender),
-                receiver: name(seen.receiver),
+                vpc: sighting.vpc.and_then(|vpc| book.names.vpcs.get(&vpc).cloned()),
+                sender: name(sighting.sender),
+                receiver: name(sighting.receiver),
                 packets: 0,
                 bytes: 0,
                 last: now,
@@ -64,8 +63,8 @@ impl UntrackedFlows {
             self.flows.insert(key, flow);
         }
         if let Some(flow) = self.flows.get_mut(&key) {
-            flow.packets += 1;
-            flow.bytes += u64::from(sighting.bytes);
+            flow.packets += u64::from(sighting.packets);
+            flow.bytes += sighting.bytes;
             flow.last = now;
         }
         true

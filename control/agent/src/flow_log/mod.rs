@@ -171,7 +171,7 @@ mod tests {
 
     fn note(window: &mut Window, n: u32, fate: Fate) -> bool {
         let sighting = sighting(n, fate);
-        window.note(&Tuple::of(&sighting).unwrap(), &sighting, books().of(1).unwrap())
+        window.note(&Tuple::of_ip(&sighting.ip), &sighting, books().of(1).unwrap())
     }
 
     fn lines(window: Window, is_incomplete: bool) -> Vec<String> {
@@ -219,7 +219,7 @@ mod tests {
         let book = books.of(1).unwrap();
         let mut note = |n: usize| {
             let sighting = sighting(n as u32, Fate::Dropped(DropReason::OutboundDenied));
-            window.note(&Tuple::of(&sighting).unwrap(), &sighting, book)
+            window.note(&Tuple::of_ip(&sighting.ip), &sighting, book)
         };
         assert!((0..window::MAX_FLOWS).all(&mut note), "there is room for so many");
         assert!(!note(window::MAX_FLOWS), "one too many");

@@ -7,13 +7,13 @@ use engine::pipeline::{Fate, PassClass};
 use engine::verdict::DropReason;
 use worker::Sighting;
 
-use crate::accounts::{Book, Tuple, tcp_flags};
+use crate::accounts::{Book, Tuple};
 
 /// Flows that one window tells apart.
 pub const MAX_FLOWS: usize = 262_144;
 
 /// Bytes of a frame that are not IP's.
-const ETHERNET: u32 = 14;
+const ETHERNET: u64 = 14;
 
 /// Where a flow was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -131,13 +131,14 @@ impl Window {
         self.flows.keys().map(|key| key.place.interface.as_str()).collect()
     }
 
-    /// A packet that was judged. False if a flow of it has no room.
+    /// Packets that were judged. False if a flow of it has no room.
     pub fn note(&mut self, tuple: &Tuple, sighting: &Sighting, book: &Book) -> bool {
-        let seen = &sighting.observation;
-        let (at_sender, at_receiver) = actions(sighting.fate, seen.sender.is_some());
-        let is_local = seen.sender.is_some() && seen.receiver.is_some();
+        let (at_sender, at_receiver) = actions(sighting.fate, sighting.sender.is_some());
+        let is_local = sighting.sender.is_some() && sighting.receiver.is_some();
         let mut had_room = true;
-        for (id, egress, action) in [(seen.sender, true, at_sender), (seen.receiver, false, at_receiver)] {
+        for (id, egress, action) in
+            [(sighting.sender, true, at_sender), (sighting.receiver, false, at_receiver)]
+        {
             let (Some(accept), true) = (action, id.is_some()) else { continue };
             let Some(place) = self.place(id, book) else { continue };
             let key = Key { place, egress, accept, tuple: *tuple };
@@ -147,9 +148,10 @@ impl Window {
             }
             let now = SystemTime::now();
             let flow = self.flows.entry(key).or_default();
-            flow.packets += 1;
-            flow.bytes += u64::from(sighting.bytes.saturating_sub(ETHERNET));
-            flow.tcp_flags |= tcp_flags(sighting).0;
+            let packets = u64::from(sighting.packets);
+            flow.packets += packets;
+            flow.bytes += sighting.bytes.saturating_sub(packets * ETHERNET);
+            flow.tcp_flags |= sighting.tcp_flags.0;
             flow.is_local = is_local;
             flow.first.get_or_insert(now);
             flow.last = Some(now);

@@ -1,9 +1,11 @@
-use super::Entry;
 use std::ops::Range;
 
+use super::Entry;
+use super::accounts::{Account, Accounts, Carried};
 use crate::arch::{mask_eq_u16x16, prefetch, prefetch_slice};
 use crate::flow::{FlowHash, FlowKey, Side};
 use crate::ids::InterfaceId;
+use crate::packet::TcpFlags;
 use crate::time::Tick;
 
 /// Slots of a group.
@@ -58,6 +60,20 @@ pub struct TableConfig {
     pub capacity: usize,
 }
 
+impl TableConfig {
+    /// Groups of such a table, in which connections take 0.85 of the slots.
+    fn groups(self) -> usize {
+        let slots = (self.capacity * 20).div_ceil(17);
+        prime_from(slots.div_ceil(SLOTS).max(PROBES + 1))
+    }
+
+    /// Accounts for such a table, in memory that `advise` is told of before it is touched.
+    /// To be made on another thread than the table's: this takes a while.
+    pub fn accounts(self, advise: fn(Range<usize>)) -> Accounts {
+        Accounts::new(filled(self.groups() * SLOTS, [Account::default(); 2], advise))
+    }
+}
+
 /// Where an entry lies. Good until the table is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(u32);
@@ -66,6 +82,11 @@ impl Slot {
     #[inline]
     fn new(group: usize, lane: usize) -> Slot {
         Slot((group * SLOTS + lane) as u32)
+    }
+
+    #[inline]
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
     }
 
     #[inline]
@@ -120,6 +141,8 @@ pub struct Table {
     statistics: TableStatistics,
     /// By interface slot: connections that its end tracks.
     tracked: Box<[u32]>,
+    /// While somebody watches.
+    accounts: Option<Box<Accounts>>,
 }
 
 /// The part of a hash that the tag line keeps; never 0.
@@ -153,8 +176,7 @@ impl Table {
     /// The same, in memory that `advise` is told of before it is touched: each
     /// part by its range of addresses.
     pub fn with_memory(config: TableConfig, advise: fn(Range<usize>)) -> Table {
-        let slots = (config.capacity * 20).div_ceil(17);
-        let groups = prime_from(slots.div_ceil(SLOTS).max(PROBES + 1));
+        let groups = config.groups();
         Table {
             groups: filled(groups, Group::default(), advise),
             entries: filled(groups * SLOTS, Entry::empty(), advise),
@@ -163,6 +185,7 @@ impl Table {
             hand: 0,
             statistics: TableStatistics::default(),
             tracked: Box::default(),
+            accounts: None,
         }
     }
 
@@ -235,6 +258,62 @@ impl Table {
                 |table| table.tracked_by(interface.slot()) < most,
                 |entry| entry.is_tracked_by(interface),
             )
+    }
+
+    /// Keeps these accounts from now on, or none. Returns those that were kept.
+    ///
+    /// # Panics
+    /// If they are for another table.
+    pub fn keep_accounts(&mut self, accounts: Option<Box<Accounts>>) -> Option<Box<Accounts>> {
+        assert!(accounts.as_ref().is_none_or(|new| new.places() == self.entries.len()), "of this table");
+        std::mem::replace(&mut self.accounts, accounts)
+    }
+
+    /// Whether it keeps accounts.
+    #[inline]
+    pub fn keeps_accounts(&self) -> bool {
+        self.accounts.is_some()
+    }
+
+    /// The place of a connection, wherever it is in its life, whose account is about to be
+    /// used. Asks for its line.
+    #[inline]
+    pub fn account_of(&self, hash: FlowHash, key: &FlowKey) -> Option<Slot> {
+        let slot = self.find(hash, key)?;
+        self.accounts.as_ref()?.prefetch(slot);
+        Some(slot)
+    }
+
+    /// Adds a packet that this side has sent to the account of the connection in this slot.
+    #[inline]
+    pub fn account(&mut self, slot: Slot, side: Side, bytes: u32, flags: TcpFlags) {
+        if let Some(accounts) = &mut self.accounts {
+            accounts.add(slot, side, bytes, flags);
+        }
+    }
+
+    /// Tells what connections have carried since they were last told of: those that came to
+    /// their end, and those of `groups` groups from `cursor` on. Returns the cursor to go on
+    /// with, `None` after the last, and of how many packets nothing can be told.
+    pub fn tell_accounts(
+        &mut self,
+        cursor: usize,
+        groups: usize,
+        tell: &mut dyn FnMut(&Carried),
+    ) -> (Option<usize>, u64) {
+        let Some(mut accounts) = self.accounts.take() else { return (None, 0) };
+        let lost = accounts.tell_parted(tell);
+        let end = cursor.saturating_add(groups).min(self.groups.len());
+        for group in cursor..end {
+            for lane in self.taken(group) {
+                let slot = Slot::new(group, lane);
+                if let Some(carried) = accounts.take(slot, self.entry(slot)) {
+                    tell(&carried);
+                }
+            }
+        }
+        self.accounts = Some(accounts);
+        ((end < self.groups.len()).then_some(end), lost)
     }
 
     /// What has happened so far.
@@ -575,6 +654,7 @@ impl Table {
 
     /// Puts another connection with the same key in the place of this one.
     pub fn replace(&mut self, slot: Slot, entry: Entry) {
+        self.close_account(slot);
         let before = *self.entry(slot);
         let displacement = before.displacement();
         self.count(&before, |n| n - 1);
@@ -585,6 +665,7 @@ impl Table {
 
     /// Forgets the connection in this slot.
     pub fn remove(&mut self, slot: Slot) {
+        self.close_account(slot);
         let entry = *self.entry(slot);
         self.count(&entry, |n| n - 1);
         let tag = std::mem::take(&mut self.groups[slot.group()].0[slot.lane()]);
@@ -592,6 +673,22 @@ impl Table {
             self.groups[group].0[SLOTS] -= 1;
         }
         self.len -= 1;
+    }
+
+    /// The connection in this slot comes to its end.
+    #[inline]
+    fn close_account(&mut self, slot: Slot) {
+        if self.accounts.is_some() {
+            self.part(slot);
+        }
+    }
+
+    #[cold]
+    fn part(&mut self, slot: Slot) {
+        let Table { accounts, entries, .. } = self;
+        if let Some(accounts) = accounts {
+            accounts.part(slot, &entries[slot.index()]);
+        }
     }
 
     /// The groups that a connection was sent on from, before it found this slot.
@@ -626,7 +723,7 @@ impl Table {
     }
 
     /// How many groups of slots it has.
-    pub(crate) fn groups(&self) -> usize {
+    pub fn groups(&self) -> usize {
         self.groups.len()
     }
 

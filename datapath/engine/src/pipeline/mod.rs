@@ -38,7 +38,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use crate::addr::{Addr, MacAddr};
-use crate::conntrack::{Entry, Table, TableConfig};
+use crate::conntrack::{Accounts, Carried, Entry, Table, TableConfig};
 use crate::flow::{FlowHash, FlowHasher, FlowKey, Side};
 use crate::forward::{Interface, Locations};
 use crate::fragment::{FragmentOf, Fragments, WaitingSlot};
@@ -293,6 +293,24 @@ impl Pipeline {
         unwanted: &mut dyn FnMut(&Entry) -> bool,
     ) -> Option<usize> {
         self.table.forget(now, cursor, groups, unwanted)
+    }
+
+    /// Keeps accounts of what connections carry, as [`Table::keep_accounts`].
+    ///
+    /// # Panics
+    /// If they are for another table.
+    pub fn keep_accounts(&mut self, accounts: Option<Box<Accounts>>) -> Option<Box<Accounts>> {
+        self.table.keep_accounts(accounts)
+    }
+
+    /// Tells what connections have carried, as [`Table::tell_accounts`].
+    pub fn tell_accounts(
+        &mut self,
+        cursor: usize,
+        groups: usize,
+        tell: &mut dyn FnMut(&Carried),
+    ) -> (Option<usize>, u64) {
+        self.table.tell_accounts(cursor, groups, tell)
     }
 
     /// Fragments that wait for their first.

@@ -58,6 +58,8 @@ pub struct Outcomes {
     classed: u32,
     /// Packets that rules let pass: one more bit for each.
     permitted: u32,
+    /// Packets that are in the account of their connection.
+    accounted: u32,
     classes: [PassClass; BURST],
     deliveries: Vec<Delivery>,
 }
@@ -77,7 +79,17 @@ impl Outcomes {
         let (list, common) = ([const { NOTHING }; BURST], NOTHING);
         let classes = [PassClass::Established; BURST];
         let deliveries = Vec::with_capacity(1024);
-        Outcomes { list, common, alike: 0, settled: 0, classed: 0, permitted: 0, classes, deliveries }
+        Outcomes {
+            list,
+            common,
+            alike: 0,
+            settled: 0,
+            classed: 0,
+            permitted: 0,
+            accounted: 0,
+            classes,
+            deliveries,
+        }
     }
 
     /// What becomes of packet `index` of the burst.
@@ -120,6 +132,17 @@ impl Outcomes {
         self.permitted
     }
 
+    /// The packets that passed and are in the accounts of their connections, where the table
+    /// keeps some, a bit for each.
+    #[inline]
+    pub fn accounted(&self) -> u32 {
+        self.accounted
+    }
+
+    pub(super) fn account(&mut self, packets: u32) {
+        self.accounted |= packets;
+    }
+
     /// Where the copies of all flooded packets go.
     pub fn deliveries(&self) -> &[Delivery] {
         &self.deliveries
@@ -132,7 +155,8 @@ impl Outcomes {
     }
 
     pub(super) fn clear(&mut self) {
-        (self.alike, self.settled, self.classed, self.permitted) = (0, 0, 0, 0);
+        (self.alike, self.settled, self.classed) = (0, 0, 0);
+        (self.permitted, self.accounted) = (0, 0);
         self.deliveries.clear();
     }
 

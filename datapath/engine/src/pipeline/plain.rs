@@ -235,16 +235,16 @@ impl<'a> Run<'a> {
         self.bytes += u64::from(glance.bytes);
     }
 
-    /// Counts its packets and sends them where they go. Returns how many there are.
+    /// Counts its packets and sends them where they go. Returns which these are.
     #[inline]
-    fn finish(&self, counters: &Counters, out: &mut Outcomes) -> u64 {
-        let packets = u64::from(self.packets.count_ones());
-        if packets > 0 {
+    fn finish(&self, counters: &Counters, out: &mut Outcomes) -> u32 {
+        if self.packets != 0 {
+            let packets = u64::from(self.packets.count_ones());
             counters.sent(self.ends[0], packets, self.bytes);
             counters.delivered(self.ends[1], packets, self.bytes);
             out.settle(self.packets, Outcome::Send(self.delivery));
         }
-        packets
+        self.packets
     }
 }
 
@@ -323,7 +323,7 @@ impl<'a> Turn<'_, 'a> {
         unsettled: &mut Unsettled<'g>,
     ) {
         let guesses = self.engine.table.guess::<BURST>(glances.iter().map(|glance| glance.hash));
-        let mut passed = 0;
+        let mut passed = 0u32;
         let mut run = None;
         for (glance, guess) in glances.iter().zip(guesses) {
             let Turn { engine, snapshot, out, now } = self;
@@ -332,7 +332,7 @@ impl<'a> Turn<'_, 'a> {
             if let Some(entry) = entry {
                 let (side, ends) = (glance.side(), entry.ends(glance.side()));
                 if !run.as_ref().is_some_and(|run: &Run<'_>| run.has(glance, ends)) {
-                    passed += run.take().map_or(0, |run| run.finish(&engine.counters, out));
+                    passed |= run.take().map_or(0, |run| run.finish(&engine.counters, out));
                     run = Run::of(snapshot, &engine.locations, *now, glance, ends);
                 }
                 if let Some(run) = &mut run
@@ -369,9 +369,35 @@ impl<'a> Turn<'_, 'a> {
             }
         }
         let Turn { engine, out, .. } = self;
-        passed += run.map_or(0, |run| run.finish(&engine.counters, out));
-        engine.counters.table_hits.add(passed);
-        engine.counters.pass_many(PassClass::Established, passed);
+        passed |= run.map_or(0, |run| run.finish(&engine.counters, out));
+        let packets = u64::from(passed.count_ones());
+        engine.counters.table_hits.add(packets);
+        engine.counters.pass_many(PassClass::Established, packets);
+        if engine.table.keeps_accounts() {
+            self.account_plain(arrivals, glances, passed);
+        }
+    }
+
+    /// Adds plain packets of the burst, a bit for each, to the accounts of their connections.
+    #[inline(never)]
+    fn account_plain(&mut self, arrivals: &[Arrival<'_>], glances: &[Glance], packets: u32) {
+        let Turn { engine, out, .. } = self;
+        let is_of = |glance: &&Glance| packets >> glance.index() & 1 == 1;
+        let places: ArrayVec<_, BURST> = glances
+            .iter()
+            .filter(is_of)
+            .map(|glance| (glance, engine.table.account_of(glance.hash, &glance.key)))
+            .collect();
+        for (glance, slot) in places {
+            let Some(slot) = slot else { continue };
+            let flags = match glance.key.protocol() {
+                protocol::TCP => plain::segment(arrivals[glance.index()].frame, glance.key.family())
+                    .map_or(TcpFlags(0), |segment| segment.flags),
+                _ => TcpFlags(0),
+            };
+            engine.table.account(slot, glance.side(), glance.bytes, flags);
+            out.account(1 << glance.index());
+        }
     }
 
     /// All that the general stages need of a plain packet.

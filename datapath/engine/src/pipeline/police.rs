@@ -95,6 +95,9 @@ impl<'a> Turn<'_, 'a> {
         let counters = &self.engine.counters;
         if slot.is_some() { &counters.table_hits } else { &counters.table_misses }.add(1);
         let verdict = slot.and_then(|slot| self.established(work, slot));
+        if let (Some(slot), Some(Ok(_)), true) = (slot, &verdict, self.engine.table.keeps_accounts()) {
+            self.account(work, slot);
+        }
         let verdict = verdict.unwrap_or_else(|| self.police(work, slot));
         self.settle(&work.link, verdict);
     }

@@ -6,7 +6,7 @@ use super::{PassClass, Passed, Refused, Turn, Work};
 use crate::conntrack::{Entry, Slot, Timeouts};
 use crate::flow::Side;
 use crate::forward::Interface;
-use crate::packet::Transport;
+use crate::packet::{TcpFlags, Transport};
 
 impl<'a> Turn<'_, 'a> {
     /// The verdict on a packet whose connection settles it: each local end
@@ -85,6 +85,18 @@ impl<'a> Turn<'_, 'a> {
         entry
             .advance(side, &work.ip, self.now, timeouts)
             .map_err(|reason| Refused(reason, work.link.sender_id()))
+    }
+
+    /// Adds a packet that has passed to its connection's account, unless ports do not tell all
+    /// of it: of ICMP, type and code would be lost.
+    pub(super) fn account(&mut self, work: &Work<'_>, slot: Slot) {
+        let flags = match work.ip.transport {
+            Transport::Tcp(segment) => segment.flags,
+            Transport::Udp(_) => TcpFlags(0),
+            _ => return,
+        };
+        self.engine.table.account(slot, work.side, work.link.bytes, flags);
+        self.out.account(1 << work.link.index);
     }
 
     /// Whether the connection still is between these two ends.

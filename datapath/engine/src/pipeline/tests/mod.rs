@@ -1,6 +1,7 @@
 //! The pipeline over real frames: every allowed case beside its nearest denied
 //! neighbours, and every counter that moved.
 
+mod accounts;
 mod fragments;
 mod local;
 mod neighbours;
