@@ -2,42 +2,12 @@
 //! it. The card is the bench's plugin, which computes Toeplitz's hash bit by bit by the
 //! key and the table that the switch has told the port.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use system_tests::bench::{
-    Bench, Dealing, Kind, Load, Plugin, Ports, Setup, Stream, Third, Traffic, document,
+    Bench, Dealing, Kind, Load, PluginFolder, Ports, Setup, Stream, Third, Traffic, document,
 };
-
-/// EAL loads no plugin from a folder that everyone may write to, as /tmp is.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let folder = PathBuf::from(format!("/run/sgswitch-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        Folder(folder)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
-}
-
-fn plugin(folder: &Path) -> Plugin {
-    let flags = Command::new("pkg-config").args(["--cflags", "libdpdk"]).output().unwrap();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/traffic.c");
-    let library = folder.join("traffic.so");
-    let mut compiler = Command::new("gcc");
-    compiler.args(["-O2", "-march=x86-64-v3", "-fPIC", "-shared", "-o"]).arg(&library).arg(source);
-    compiler.args(String::from_utf8(flags.stdout).unwrap().split_whitespace()).arg("-lm");
-    assert!(compiler.status().unwrap().success());
-    Plugin::new(&library)
-}
 
 /// What two workers make of a port that delivers so: packets lost, packets handed over,
 /// samples at their owner and elsewhere, and what was logged.
@@ -45,10 +15,10 @@ fn deliver(kind: Kind, dealing: Dealing) -> ([u64; 4], String) {
     // One at a time: there are two cores, and one file of counters.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = Folder::new("spreading");
+    let folder = PluginFolder::new("spreading").unwrap();
     let bench = Bench {
-        folder: folder.0.clone(),
-        plugin: plugin(&folder.0),
+        folder: folder.path().to_path_buf(),
+        plugin: folder.compile().unwrap(),
         ports: Ports::Replayed,
         core: 1,
         is_timed: false,
@@ -62,7 +32,7 @@ fn deliver(kind: Kind, dealing: Dealing) -> ([u64; 4], String) {
         connections: 10_000,
         allowance: 10_000,
         policy: document(traffic, Third::Nobody),
-        has_flow_logs: false,
+        flow_logs: None,
     };
     let running = bench.start_switch(&load, &setup).unwrap();
     running.counts.deal().unwrap();

@@ -20,7 +20,7 @@ pub use report::Report;
 pub use rules::{Third, document};
 pub use strain::{Line, Strain};
 pub use subjects::{Bench, Ports, Setup, Subject};
-pub use traffic::{Dealing, Load, Plugin, Stream, Waits};
+pub use traffic::{Dealing, Load, Plugin, PluginFolder, Stream, Waits};
 
 /// What both ports of a program are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Traffic {
     }
 
     /// What the ports send.
-    fn load(self) -> Load {
+    pub fn load(self) -> Load {
         let Traffic { kind, flows, rules } = self;
         let streams = kind.streams().map(|kind| Stream { kind, flows, rules });
         Load { streams: streams.to_vec(), dealing: Dealing::One, has_window: false, is_timed: false }

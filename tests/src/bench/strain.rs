@@ -44,6 +44,10 @@ const ATTACKS: [(&str, u64, Third); 6] = [
 /// Room for connections under attack, and while the table fills.
 const ROOM: usize = 1_000_000;
 
+/// What flow logs have in them unless somebody wants something else.
+const FIELDS: &str = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes \
+                      start end action log-status";
+
 const NEIGHBOURS: Traffic = Traffic { kind: Kind::Established, flows: 100_000, rules: 10 };
 
 impl Strain {
@@ -108,7 +112,7 @@ fn attack(
         connections: ROOM,
         allowance: ROOM / 4 * 3,
         policy: document(NEIGHBOURS, third),
-        has_flow_logs: false,
+        flow_logs: None,
     };
     let running = bench.start_switch(&load, &setup)?;
     let counts = &running.counts;
@@ -143,7 +147,7 @@ fn fill(bench: &Bench) -> io::Result<Vec<Line>> {
         connections: ROOM,
         allowance: ROOM,
         policy: document(traffic, Third::Nobody),
-        has_flow_logs: false,
+        flow_logs: None,
     };
     let running = bench.start_switch(&traffic.load(), &setup)?;
     let phase = running.counts.once(0b01)?;
@@ -172,7 +176,7 @@ fn changes(bench: &Bench, time: Duration) -> io::Result<Vec<Line>> {
         connections: ROOM,
         allowance: ROOM / 4 * 3,
         policy: document(NEIGHBOURS, third),
-        has_flow_logs: false,
+        flow_logs: None,
     };
     let running = bench.start_switch(&load, &setup)?;
     let counts = &running.counts;
@@ -215,10 +219,10 @@ fn watched(bench: &Bench, depth: Depth, time: Duration) -> io::Result<Vec<Line>>
     let rounds = if depth == Depth::Full { 5 } else { 3 };
     // For `flows top`, which measures for a second.
     let time = time.max(Duration::from_secs(1));
-    let start = |traffic: Traffic, has_flow_logs| {
+    let start = |traffic: Traffic, flow_logs| {
         let policy = document(traffic, Third::Nobody);
         let cores = vec![bench.core];
-        let setup = Setup { cores, connections: ROOM, allowance: ROOM, policy, has_flow_logs };
+        let setup = Setup { cores, connections: ROOM, allowance: ROOM, policy, flow_logs };
         bench.start_switch(&traffic.load(), &setup)
     };
     let line = |name: &str, mut without: Vec<f64>, mut with: Vec<f64>, asked, failure| {
@@ -235,7 +239,7 @@ fn watched(bench: &Bench, depth: Depth, time: Duration) -> io::Result<Vec<Line>>
         Line { name: name.to_string(), figures, failure }
     };
     let mut lines = vec![];
-    let running = start(NEIGHBOURS, false)?;
+    let running = start(NEIGHBOURS, None)?;
     establish(&running.counts)?;
     let looks = [
         ("show", "/v1/interfaces"),
@@ -268,8 +272,8 @@ fn watched(bench: &Bench, depth: Depth, time: Duration) -> io::Result<Vec<Line>>
     for (name, traffic) in [("flow logs, established", NEIGHBOURS), ("flow logs, new flows", new)] {
         let (mut taken, mut failure) = ([vec![], vec![]], None);
         for _ in 0..rounds {
-            for (has_flow_logs, taken) in [false, true].into_iter().zip(&mut taken) {
-                let running = start(traffic, has_flow_logs)?;
+            for (flow_logs, taken) in [None, Some(FIELDS)].into_iter().zip(&mut taken) {
+                let running = start(traffic, flow_logs)?;
                 let Figure { nanoseconds, sent, received } = measure(&running.counts, traffic, time)?;
                 taken.push(nanoseconds);
                 failure = failure.or_else(|| {
@@ -334,7 +338,7 @@ fn workers(bench: &Bench, depth: Depth, time: Duration) -> io::Result<Vec<Line>>
             let load = Load { dealing, has_window, ..NEIGHBOURS.load() };
             let policy = document(NEIGHBOURS, Third::Nobody);
             let cores = cores.to_vec();
-            let setup = Setup { cores, connections: ROOM, allowance: ROOM, policy, has_flow_logs: false };
+            let setup = Setup { cores, connections: ROOM, allowance: ROOM, policy, flow_logs: None };
             let running = bench.start_switch(&load, &setup)?;
             let counts = &running.counts;
             counts.deal()?;

@@ -53,8 +53,8 @@ pub struct Setup {
     pub allowance: usize,
     /// The policy.
     pub policy: Value,
-    /// Whether it writes flow logs.
-    pub has_flow_logs: bool,
+    /// The fields of the flow logs that it writes to `flows.log`, if any.
+    pub flow_logs: Option<&'static str>,
 }
 
 /// By which ports a subject takes packets and gives them.
@@ -141,7 +141,7 @@ impl Bench {
                     connections,
                     allowance: connections,
                     policy: document(traffic, Third::Nobody),
-                    has_flow_logs: false,
+                    flow_logs: None,
                 };
                 self.start_switch(&self.load(traffic), &setup)
             }
@@ -284,11 +284,13 @@ impl Bench {
         let (socket, store) = (self.socket(), self.folder.join("switch.db"));
         let _ = std::fs::remove_file(&store);
         let config = self.folder.join("switch.toml");
-        let Setup { cores, connections, allowance, policy, has_flow_logs } = setup;
+        let Setup { cores, connections, allowance, policy, flow_logs } = setup;
         let mut text = format!("[connections]\nper_worker = {connections}\nper_interface = {allowance}\n");
-        if *has_flow_logs {
+        if let Some(format) = flow_logs {
             let file = self.folder.join("flows.log");
-            text += &format!("[flow_logs]\nfile = {:?}\ninterval_seconds = 1\nkept = 1\n", file);
+            text += &format!(
+                "[flow_logs]\nfile = {file:?}\nformat = {format:?}\ninterval_seconds = 1\nkept = 1\n"
+            );
         }
         std::fs::write(&config, text)?;
         let cores: Vec<String> = cores.iter().map(usize::to_string).collect();

@@ -161,6 +161,51 @@ impl Plugin {
     }
 }
 
+/// A folder that tests compile the plugin in; gone when dropped. EAL loads none from a folder
+/// that everyone may write to, as /tmp is.
+pub struct PluginFolder(PathBuf);
+
+impl PluginFolder {
+    /// A new one.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn new(name: &str) -> io::Result<PluginFolder> {
+        let folder = PathBuf::from(format!("/run/sgswitch-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        Ok(PluginFolder(folder))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The plugin, compiled anew.
+    ///
+    /// # Errors
+    /// If that does not succeed.
+    pub fn compile(&self) -> io::Result<Plugin> {
+        let flags = Command::new("pkg-config").args(["--cflags", "libdpdk"]).output()?;
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/traffic.c");
+        let library = self.0.join("traffic.so");
+        let mut compiler = Command::new("gcc");
+        compiler.args(["-O2", "-march=x86-64-v3", "-fPIC", "-shared", "-o"]).arg(&library).arg(source);
+        compiler.args(String::from_utf8_lossy(&flags.stdout).split_whitespace()).arg("-lm");
+        let status = compiler.status()?;
+        status
+            .success()
+            .then(|| Plugin::new(&library))
+            .ok_or_else(|| io::Error::other(format!("gcc: {status}")))
+    }
+}
+
+impl Drop for PluginFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 impl Drop for Plugin {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.stats);
