@@ -123,6 +123,7 @@ fn bursts(c: &mut Criterion) {
     let mut group = c.benchmark_group("burst");
     for (name, rules) in [
         ("established", Rules::Block),
+        ("accounted", Rules::Block),
         ("untracked", Rules::Everyone),
         ("denied", Rules::Nothing),
         ("strays", Rules::Outbound),
@@ -132,6 +133,9 @@ fn bursts(c: &mut Criterion) {
         for flows in [1024, 131_072] {
             let (there, back) = (requests(flows), replies(flows));
             let mut switch = Switch::new(flows as usize * 2, rules);
+            if name == "accounted" {
+                switch.keep_accounts();
+            }
             let bursts = if has_replies { 2 } else { 1 };
             group.throughput(Throughput::Elements(bursts * BURST as u64));
             let mut at = 0;

@@ -5,8 +5,9 @@
 //!     valgrind --tool=callgrind --dump-instr=yes target/release/examples/packets established 1024 20
 //!
 //! `new` sends the first packets alone, and ends what they have opened after each
-//! round; `strays` sends what the sender may send and nobody takes. Prints the least
-//! time per packet of a round.
+//! round; `strays` sends what the sender may send and nobody takes; `accounted` are
+//! established ones that are added up as for flow logs. Prints the least time per
+//! packet of a round.
 
 #[path = "../benches/support/mod.rs"]
 mod support;
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize| words.get(at).and_then(|word| word.parse::<u32>().ok());
     let rules = match words.first().map(String::as_str) {
-        Some("established" | "new") => Rules::Block,
+        Some("established" | "accounted" | "new") => Rules::Block,
         Some("untracked") => Rules::Everyone,
         Some("denied") => Rules::Nothing,
         Some("strays") => Rules::Outbound,
@@ -36,6 +37,9 @@ fn main() -> ExitCode {
     let (there, back) = (requests(flows), if is_one_way { vec![] } else { replies(flows) });
     let packets = (there.len() + back.len()) as f64;
     let mut switch = Switch::new(flows as usize * 2, rules);
+    if words[0] == "accounted" {
+        switch.keep_accounts();
+    }
     let mut least = f64::INFINITY;
     for _ in 0..rounds {
         let start = std::time::Instant::now();
@@ -57,7 +61,7 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "packets established|untracked|denied|strays|new FLOWS ROUNDS [BURST]: at least {BURST} flows, one \
+        "packets established|accounted|untracked|denied|strays|new FLOWS ROUNDS [BURST]: at least {BURST} flows, one \
          round, bursts of up to {BURST}"
     );
     ExitCode::from(2)

@@ -36,8 +36,12 @@ fn all_kinds() -> Vec<Vec<u8>> {
 
 #[test]
 fn bursts_allocate_nothing() {
-    for rules in [Rules::Block, Rules::Everyone, Rules::Nothing, Rules::Outbound] {
+    let all = [Rules::Block, Rules::Everyone, Rules::Nothing, Rules::Outbound];
+    for (rules, is_accounted) in all.into_iter().flat_map(|rules| [(rules, false), (rules, true)]) {
         let mut switch = Switch::new(2000, rules);
+        if is_accounted {
+            switch.keep_accounts();
+        }
         // More flows than there is room for, so that some are given up.
         let (there, back, odd) = (requests(4096), replies(4096), all_kinds());
         let counted = allocation_counter::measure(|| {
@@ -46,6 +50,7 @@ fn bursts_allocate_nothing() {
                 switch.run(1, back);
                 switch.run(0, &odd);
                 switch.pipeline.housekeep(NOW);
+                switch.pipeline.tell_accounts(0, 64, &mut |_| ());
             }
         });
         assert_eq!(counted.count_total, 0, "{counted:?}");
