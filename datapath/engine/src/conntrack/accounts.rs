@@ -61,10 +61,9 @@ impl Accounts {
         self.sides.len()
     }
 
-    /// Asks for the line of a place.
-    #[inline]
-    pub(super) fn prefetch(&self, slot: Slot) {
-        prefetch_slice(&self.sides, slot.index());
+    /// Asks for the lines of places, which need not exist.
+    pub(super) fn prefetch(&self, places: impl Iterator<Item = usize>) {
+        places.for_each(|place| prefetch_slice(&self.sides, place));
     }
 
     /// A packet of the connection in this place.

@@ -275,13 +275,19 @@ impl Table {
         self.accounts.is_some()
     }
 
-    /// The place of a connection, wherever it is in its life, whose account is about to be
-    /// used. Asks for its line.
+    /// Asks for the accounts of connections that most likely lie there, if accounts are kept.
     #[inline]
-    pub fn account_of(&self, hash: FlowHash, key: &FlowKey) -> Option<Slot> {
-        let slot = self.find(hash, key)?;
-        self.accounts.as_ref()?.prefetch(slot);
-        Some(slot)
+    pub fn prefetch_accounts(&self, guesses: &[Guess]) {
+        if let Some(accounts) = &self.accounts {
+            accounts.prefetch(guesses.iter().map(|guess| guess.0 as usize));
+        }
+    }
+
+    /// Where the connection with this key lies, whether or not its time has come.
+    #[inline]
+    pub fn slot_of(&self, hash: FlowHash, key: &FlowKey, guess: Guess) -> Option<Slot> {
+        let is_there = self.entries.get(guess.0 as usize).is_some_and(|entry| entry.key() == key);
+        if is_there { Some(Slot(guess.0)) } else { self.find(hash, key) }
     }
 
     /// Adds a packet that this side has sent to the account of the connection in this slot.

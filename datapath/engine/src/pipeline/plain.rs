@@ -12,7 +12,7 @@ use arrayvec::ArrayVec;
 use super::forward::known_uplink;
 use super::{Arrival, BURST, Counters, Link, Outcome, Outcomes, PassClass, Turn, Work, Works};
 use crate::addr::{Addr, Family, MacAddr};
-use crate::conntrack::{Timeouts, Tracking};
+use crate::conntrack::{Guess, Timeouts, Tracking};
 use crate::flow::{FlowHash, FlowHasher, FlowKey, Scope, Side};
 use crate::forward::{Delivery, Endpoint, Locations, PortRole, VlanEdit};
 use crate::ids::{InterfaceId, PortIndex, VpcIndex};
@@ -323,9 +323,10 @@ impl<'a> Turn<'_, 'a> {
         unsettled: &mut Unsettled<'g>,
     ) {
         let guesses = self.engine.table.guess::<BURST>(glances.iter().map(|glance| glance.hash));
+        self.engine.table.prefetch_accounts(&guesses[..glances.len()]);
         let mut passed = 0u32;
         let mut run = None;
-        for (glance, guess) in glances.iter().zip(guesses) {
+        for (glance, &guess) in glances.iter().zip(&guesses) {
             let Turn { engine, snapshot, out, now } = self;
             let entry = engine.table.lookup_guessed(*now, glance.hash, &glance.key, guess);
             let known = entry.is_some();
@@ -374,22 +375,23 @@ impl<'a> Turn<'_, 'a> {
         engine.counters.table_hits.add(packets);
         engine.counters.pass_many(PassClass::Established, packets);
         if engine.table.keeps_accounts() {
-            self.account_plain(arrivals, glances, passed);
+            self.account_plain(arrivals, glances, &guesses, passed);
         }
     }
 
     /// Adds plain packets of the burst, a bit for each, to the accounts of their connections.
     #[inline(never)]
-    fn account_plain(&mut self, arrivals: &[Arrival<'_>], glances: &[Glance], packets: u32) {
+    fn account_plain(
+        &mut self,
+        arrivals: &[Arrival<'_>],
+        glances: &[Glance],
+        guesses: &[Guess],
+        packets: u32,
+    ) {
         let Turn { engine, out, .. } = self;
-        let is_of = |glance: &&Glance| packets >> glance.index() & 1 == 1;
-        let places: ArrayVec<_, BURST> = glances
-            .iter()
-            .filter(is_of)
-            .map(|glance| (glance, engine.table.account_of(glance.hash, &glance.key)))
-            .collect();
-        for (glance, slot) in places {
-            let Some(slot) = slot else { continue };
+        let is_of = |glance: &Glance| packets >> glance.index() & 1 == 1;
+        for (glance, guess) in glances.iter().zip(guesses).filter(|(glance, _)| is_of(glance)) {
+            let Some(slot) = engine.table.slot_of(glance.hash, &glance.key, *guess) else { continue };
             let flags = match glance.key.protocol() {
                 protocol::TCP => plain::segment(arrivals[glance.index()].frame, glance.key.family())
                     .map_or(TcpFlags(0), |segment| segment.flags),
