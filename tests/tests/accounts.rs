@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use system_tests::bench::{Bench, Kind, PluginFolder, Ports, Setup, Third, Traffic, document};
+use system_tests::bench::{Kind, PluginFolder, Setup, Third, Traffic, document};
 
 /// Packets that the log says were accepted: those that left their senders, and those that
 /// reached their receivers; and how many lines say so.
@@ -23,14 +23,7 @@ fn accepted(log: &str) -> ([u64; 2], usize) {
 fn flow_logs_hold_every_packet_of_a_worker_that_is_busy_all_the_time() {
     const FLOWS: u64 = 2000;
     let folder = PluginFolder::new("accounts").unwrap();
-    let bench = Bench {
-        folder: folder.path().to_path_buf(),
-        plugin: folder.compile().unwrap(),
-        ports: Ports::Replayed,
-        core: 1,
-        is_timed: false,
-        ordinary_memory: Some(512),
-    };
+    let bench = folder.bench().unwrap();
     for kind in [Kind::Established, Kind::Segments] {
         let traffic = Traffic { kind, flows: FLOWS, rules: 10 };
         let setup = Setup {

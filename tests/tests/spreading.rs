@@ -5,9 +5,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use system_tests::bench::{
-    Bench, Dealing, Kind, Load, PluginFolder, Ports, Setup, Stream, Third, Traffic, document,
-};
+use system_tests::bench::{Dealing, Kind, Load, PluginFolder, Setup, Stream, Third, Traffic, document};
 
 /// What two workers make of a port that delivers so: packets lost, packets handed over,
 /// samples at their owner and elsewhere, and what was logged.
@@ -16,14 +14,7 @@ fn deliver(kind: Kind, dealing: Dealing) -> ([u64; 4], String) {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = PluginFolder::new("spreading").unwrap();
-    let bench = Bench {
-        folder: folder.path().to_path_buf(),
-        plugin: folder.compile().unwrap(),
-        ports: Ports::Replayed,
-        core: 1,
-        is_timed: false,
-        ordinary_memory: Some(512),
-    };
+    let bench = folder.bench().unwrap();
     let traffic = Traffic { kind, flows: 2000, rules: 10 };
     let streams = kind.streams().map(|kind| Stream { kind, flows: traffic.flows, rules: traffic.rules });
     let load = Load { streams: streams.to_vec(), dealing, has_window: true, is_timed: false };

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::Traffic;
 use super::rules::{Third, document, pipeline};
-use super::traffic::{Counts, Load, Plugin};
+use super::traffic::{Counts, Load, Plugin, PluginFolder};
 use crate::lab::binary;
 
 /// What is measured.
@@ -109,6 +109,23 @@ pub struct Bench {
     pub core: usize,
     /// Megabytes of ordinary memory that the switch is to use instead of huge pages.
     pub ordinary_memory: Option<u32>,
+}
+
+impl PluginFolder {
+    /// A bench for tests: on CPU 1, in ordinary memory. Files are in this folder.
+    ///
+    /// # Errors
+    /// If the plugin does not compile.
+    pub fn bench(&self) -> io::Result<Bench> {
+        Ok(Bench {
+            folder: self.path().to_path_buf(),
+            plugin: self.compile()?,
+            ports: Ports::Replayed,
+            is_timed: false,
+            core: 1,
+            ordinary_memory: Some(512),
+        })
+    }
 }
 
 /// The socket of the guest at a port.
