@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 
 use crate::lab::{Instance, Kind, Lab, checksum_errors};
 use crate::scripts::target;
@@ -22,6 +23,7 @@ pub struct Machine {
     name: String,
     process: Child,
     console: Mutex<BufReader<UnixStream>>,
+    monitor: PathBuf,
 }
 
 /// A machine that is plugged into the switch.
@@ -81,12 +83,14 @@ impl Machine {
 
     fn start(folder: &Path, name: &str, arguments: &[String], patience: Duration) -> Machine {
         let console = folder.join(format!("{name}.console"));
-        drop(std::fs::remove_file(&console));
+        let monitor = folder.join(format!("{name}.monitor"));
+        drop((std::fs::remove_file(&console), std::fs::remove_file(&monitor)));
         let mut command = Command::new("qemu-system-x86_64");
         command.args(["-accel", "tcg", "-cpu", "max", "-nodefaults", "-display", "none", "-no-reboot"]);
         command.arg("-serial").arg(format!("file:{}", folder.join(format!("{name}.log")).display()));
         command.arg("-chardev");
         command.arg(format!("socket,id=console,path={},server=on,wait=off", console.display()));
+        command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", monitor.display()));
         command.args(["-serial", "chardev:console"]).args(arguments);
         let log = folder.join(format!("{name}.qemu"));
         let log = std::fs::File::options().create(true).append(true).open(log).expect("a log");
@@ -102,8 +106,8 @@ impl Machine {
             std::thread::sleep(Duration::from_millis(20));
         };
         stream.set_read_timeout(Some(patience)).expect("a timeout");
-        let machine =
-            Machine { name: name.to_string(), process, console: Mutex::new(BufReader::new(stream)) };
+        let console = Mutex::new(BufReader::new(stream));
+        let machine = Machine { name: name.to_string(), process, console, monitor };
         let mut line = String::new();
         let read = machine.lock().read_line(&mut line);
         drop(machine.lock().get_ref().set_read_timeout(Some(PATIENCE)));
@@ -147,6 +151,28 @@ impl Machine {
         let (status, text) = self.run(line);
         assert_eq!(status, 0, "{}: {line}: {text}", self.name);
         text
+    }
+
+    /// Takes the link of a card away, or gives it back: of the one that is joined to
+    /// this `-netdev` of QEMU's.
+    ///
+    /// # Panics
+    /// If QEMU refuses.
+    pub fn set_link(&self, netdev: &str, up: bool) {
+        let stream = UnixStream::connect(&self.monitor).expect("QEMU has a monitor");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut answers = BufReader::new(&stream).lines();
+        // It says first what it is.
+        let mut answer = || answers.next().and_then(Result::ok).unwrap_or_default();
+        let greeting = answer();
+        let ask = json!({ "execute": "set_link", "arguments": { "name": netdev, "up": up } });
+        for question in [json!({ "execute": "qmp_capabilities" }), ask] {
+            writeln!(&stream, "{question}").expect("the monitor takes it");
+            // Events may come in between.
+            let said = std::iter::repeat_with(&mut answer).find(|line| !line.contains("\"event\""));
+            let is_done = said.as_ref().is_some_and(|line| line.contains("\"return\""));
+            assert!(is_done, "{}: {question}: {greeting} {said:?}", self.name);
+        }
     }
 
     /// Stops its processors, or lets them go on.

@@ -503,8 +503,8 @@ impl Instance {
         self.configure();
     }
 
-    /// Joins the members of its bond, which the switch has made, to its link.
-    fn bridge(&self) {
+    /// Joins the members of its bond, which the switch or a machine has made, to its link.
+    pub fn bridge(&self) {
         let bridge = format!("{}c", self.host);
         run(&format!("ip link add {bridge} type bridge mcast_snooping 0"));
         let [first, second] = self.members();
@@ -515,6 +515,17 @@ impl Instance {
             run(&format!("ip link set {interface} master {bridge} up"));
         }
         run(&format!("ip link set {bridge} up"));
+    }
+
+    /// Takes the far end of a member's link away, or gives it back.
+    pub fn set_member(&self, member: usize, up: bool) {
+        run(&format!("ip link set {} {}", self.members()[member], if up { "up" } else { "down" }));
+    }
+
+    /// Frames that the far end of a member's link has received.
+    pub fn received_by_member(&self, member: usize) -> u64 {
+        let file = format!("/sys/class/net/{}/statistics/rx_packets", self.members()[member]);
+        std::fs::read_to_string(file).expect("it is there").trim().parse().expect("a number")
     }
 
     /// Sets the interface in the namespace up.

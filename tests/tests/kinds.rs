@@ -127,7 +127,7 @@ fn super_frames_are_cut_for_xdp_sockets() {
 }
 
 /// Of taps, since vhost-user, virtio-user and memif do not take a bond's address (DPDK
-/// 22.11). Taps do not tell it that their link went: lost is the member that only receives.
+/// 22.11). Cards are in `vfio.rs`.
 #[test]
 fn a_bond_carries_and_its_members_are_no_ports() {
     let lab = joined(Kind::Bond, Kind::PacketSocket);
@@ -138,12 +138,23 @@ fn a_bond_carries_and_its_members_are_no_ports() {
     everything_passes_whole_and_nothing_else(&lab);
 
     let client = lab.instance("client");
-    let [_, second] = client.members();
+    let server = lab.instance("server");
     let (status, text) = lab.sgctl(&["port", "add", "member", &format!("net_tap{}1", client.number)]);
     assert!(status != 0 && text.contains("'client' has the device"), "{text}");
-    run(&format!("ip link set {second} down"));
-    everything_passes_whole_and_nothing_else(&lab);
-    run(&format!("ip link set {second} up"));
+
+    // By one after the other, the first of which sends.
+    let served = [OPEN, SHUT].map(|port| server.serve(&["tcp-echo", &port.to_string()]));
+    let mut talk = client.talk("tcp", &server.v4(), OPEN).expect("a conversation");
+    let mut by_one = |lost: usize| {
+        client.set_member(lost, false);
+        wait_until("the other one carries", || talk.lives());
+        assert!(!client.probe(&["tcp", &server.v4(), &SHUT.to_string()]));
+        client.set_member(lost, true);
+    };
+    by_one(0);
+    by_one(1);
+    assert_eq!(lab.total("sgswitch_port_link_losses_total"), 0);
+    drop(served);
     everything_passes_whole_and_nothing_else(&lab);
 }
 

@@ -2,6 +2,9 @@
 //! takes two kinds of them, and judges what passes between namespaces outside of
 //! that machine.
 
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
 use system_tests::policy::{all, document, from_group, group, ping_from};
 use system_tests::{Kind, Lab, Machine};
 
@@ -27,17 +30,25 @@ fn find(machine: &Machine, id: &str) -> Vec<String> {
     all.iter().find(|words| words[1] == id).unwrap_or_else(|| panic!("{id} in {all:?}")).clone()
 }
 
-/// A machine with a card for each instance.
+/// A machine with a card for each instance, or for each member of its bond.
 fn hardware(lab: &Lab, iommu: bool, cards: [&str; 2]) -> Vec<String> {
     let mut words: Vec<String> = ["-M", "q35", "-m", "1024", "-smp", "2"].map(String::from).into();
     if iommu {
         words.extend(["-device", "intel-iommu,intremap=off"].map(String::from));
     }
     for (instance, card) in lab.instances().iter().zip(cards) {
-        let (name, host, number) = (&instance.name, instance.host(), instance.number);
-        words.extend(["-netdev".to_string(), format!("tap,id={name},ifname={host},script=no,downscript=no")]);
-        words
-            .extend(["-device".to_string(), format!("{card},netdev={name},mac=02:00:00:00:01:{number:02x}")]);
+        let taps = match instance.kind {
+            Kind::Bond => instance.members().to_vec(),
+            _ => vec![instance.host().to_string()],
+        };
+        for (which, tap) in taps.iter().enumerate() {
+            let mac = format!("02:00:00:00:{:02x}:{:02x}", which + 1, instance.number);
+            words.extend([
+                "-netdev".to_string(),
+                format!("tap,id={tap},ifname={tap},script=no,downscript=no"),
+            ]);
+            words.extend(["-device".to_string(), format!("{card},netdev={tap},mac={mac}")]);
+        }
     }
     words
 }
@@ -47,14 +58,14 @@ fn prepare(machine: &Machine) {
 }
 
 /// Starts the packaged switch over these cards, as root without a single power of root's.
-/// It must be allowed to lock memory: otherwise it says so, and takes no card. Returns
-/// what it shows of its ports.
-fn start(machine: &Machine, addresses: &[String; 2], limit: &str) -> String {
-    let [alpha, beta] = addresses;
+/// It must be allowed to lock memory: otherwise it says so, and takes no card. `eal` is
+/// for DPDK. Returns what it shows of its ports.
+fn start(machine: &Machine, devices: [&str; 2], eal: &str, limit: &str) -> String {
+    let [alpha, beta] = devices;
     let wait = "for i in $(seq 100); do sgctl show status > /dev/null 2>&1 && break; usleep 100000; done";
     machine.must(&format!(
         "ulimit -l {limit}; /usr/bin/setpriv --bounding-set=-all sgswitchd --idle sleep --cores 1 \
-         --connections 10000 --mbufs 8191 --port alpha={alpha} --port beta={beta} -- -l 0 --in-memory \
+         --connections 10000 --mbufs 8191 --port alpha={alpha} --port beta={beta} -- -l 0 --in-memory {eal} \
          > /tmp/daemon.log 2>&1 & echo $! > /tmp/pid; {wait}"
     ));
     machine.run("sgctl -o json port show").1
@@ -66,7 +77,10 @@ const STOP: &str = "kill $(cat /tmp/pid); \
 /// A policy, and traffic both ways between the namespaces under it.
 fn judged(lab: &Lab, machine: &Machine) {
     for instance in lab.instances() {
-        instance.move_tap();
+        match instance.kind {
+            Kind::Bond => instance.bridge(),
+            _ => instance.move_tap(),
+        }
     }
     let mut open = vec![from_group("tcp", 8080, 8080, "sg-all"), from_group("udp", 8080, 8080, "sg-all")];
     open.extend(ping_from("sg-all"));
@@ -97,9 +111,76 @@ fn judged(lab: &Lab, machine: &Machine) {
     assert!(machine.must("sgctl drops").contains("inbound_denied"));
 }
 
+/// Generous: the machine is emulated, and looks at links once a second.
+fn within_a_while(machine: &Machine, what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        let shown =
+            || machine.run("sgctl -o json port show alpha; sgctl drops; tail -n 30 /tmp/daemon.log").1;
+        assert!(Instant::now() < deadline, "{what}: {}", shown());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Under the policy of [`judged`], alpha by a bond of two cards. It changes over when
+/// the member that sends loses its link; when both have lost theirs it has none itself.
+fn changes_over(lab: &Lab, machine: &Machine) {
+    let (alpha, beta) = (lab.instance("alpha"), lab.instance("beta"));
+    let members = alpha.members();
+    let shown = |what: &str| {
+        let text = machine.must("sgctl -o json port show alpha");
+        serde_json::from_str::<Value>(&text).unwrap()[what].clone()
+    };
+    // A cable has two ends.
+    let set = |member: usize, up| {
+        machine.set_link(&members[member], up);
+        alpha.set_member(member, up);
+    };
+    let _served: Vec<_> = [alpha, beta]
+        .into_iter()
+        .flat_map(|to| {
+            [to.serve(&["tcp-echo", OPEN]), to.serve(&["tcp-echo", SHUT]), to.serve(&["udp-echo", SHUT])]
+        })
+        .collect();
+    let open = OPEN.parse().unwrap();
+    let mut talks = Vec::new();
+    within_a_while(machine, "the bond carries", || alpha.ping(&beta.v4()) && beta.ping(&alpha.v6()));
+    for (from, host) in [(alpha, beta.v6()), (beta, alpha.v4())] {
+        talks.push(from.talk("tcp", &host, open).expect("a conversation"));
+    }
+    let mut carried_by = |member: usize, what: &str| {
+        for talk in &mut talks {
+            within_a_while(machine, what, || talk.lives());
+        }
+        let before = [0, 1].map(|member| alpha.received_by_member(member));
+        assert!(talks.iter_mut().all(|talk| talk.lives()), "{what}: they go on");
+        let after = [0, 1].map(|member| alpha.received_by_member(member));
+        assert!(after[member] > before[member], "{what}: {before:?} {after:?}");
+        assert_eq!(after[1 - member], before[1 - member], "{what}: by one member only");
+        assert!(beta.probe(&["tcp", &alpha.v4(), OPEN]), "{what}: a new connection");
+        assert!(!beta.probe(&["tcp", &alpha.v4(), SHUT]), "{what}: TCP {SHUT} by the bond");
+        assert!(!alpha.probe(&["udp", &beta.v6(), SHUT]), "{what}: UDP {SHUT} from the bond");
+        assert_eq!(shown("LinkUp"), true, "{what}");
+    };
+    carried_by(0, "with both links");
+    set(0, false);
+    carried_by(1, "the sending member's link lost");
+    assert_eq!(shown("LinkLosses"), 0, "the bond has kept its own");
+
+    set(1, false);
+    within_a_while(machine, "no link is left", || shown("LinkUp") == false && shown("LinkLosses") == 1);
+    assert!(!beta.ping(&alpha.v4()));
+    set(0, true);
+    carried_by(0, "the first link is back");
+    set(1, true);
+    set(0, false);
+    carried_by(1, "so is the second, and the first lost again");
+    assert_eq!(shown("LinkLosses"), 1);
+}
+
 #[test]
 fn cards_are_bound_judged_and_given_back() {
-    let lab = Lab::of(&[("alpha", Kind::Tap), ("beta", Kind::Tap)]);
+    let lab = Lab::of(&[("alpha", Kind::Bond), ("beta", Kind::Tap)]);
     let hardware = hardware(&lab, true, ["e1000e", "virtio-net-pci,disable-legacy=on,iommu_platform=on"]);
     let machine = Machine::boot(lab.folder(), "appliance", "initrd-switch", "intel_iommu=on", &hardware);
     machine.must("echo 1 > /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts");
@@ -132,17 +213,26 @@ fn cards_are_bound_judged_and_given_back() {
     assert_ne!(bound[0][3], bound[1][3], "each has an IOMMU group of its own");
 
     prepare(&machine);
-    let cards = [e1000e[0].clone(), address.clone()];
-    let shown = start(&machine, &cards, "8192");
+    let second = status(&machine).into_iter().rfind(|words| words[1] == E1000E).unwrap();
+    assert_ne!(second[0], e1000e[0]);
+    machine.must(&format!("sgswitch-vfio bind {}", second[0]));
+    let bond = format!("--vdev net_bonding0,mode=1,slave={},slave={}", e1000e[0], second[0]);
+    let shown = start(&machine, ["net_bonding0", address], &bond, "8192");
     assert_eq!(shown.matches("LimitMEMLOCK").count(), 2, "{shown}");
     assert!(!shown.contains("in service"), "{shown}");
     machine.must(STOP);
-    let shown = start(&machine, &cards, "unlimited");
+    let shown = start(&machine, [&e1000e[0], address], "", "unlimited");
     let log = machine.must("cat /tmp/daemon.log");
     assert!(shown.contains("net_e1000_em") && shown.contains("net_virtio"), "{shown}\n{log}");
     assert!(!log.contains("Cannot set up DMA remapping"), "{log}");
 
     judged(&lab, &machine);
+    machine.must(STOP);
+
+    // The same card with another one as a bond.
+    let shown = start(&machine, ["net_bonding0", address], &bond, "unlimited");
+    assert_eq!(shown.matches("in service").count(), 2, "members are no ports: {shown}");
+    changes_over(&lab, &machine);
 
     // The kernel has them back.
     machine.must(STOP);
@@ -161,7 +251,7 @@ fn cards_of_other_kinds_are_judged_alike() {
     let addresses = [E1000, VMXNET3].map(|id| find(&machine, id)[0].clone());
     machine.must(&format!("sgswitch-vfio bind {}", addresses.join(" ")));
     prepare(&machine);
-    let shown = start(&machine, &addresses, "unlimited");
+    let shown = start(&machine, [&addresses[0], &addresses[1]], "", "unlimited");
     let log = machine.must("cat /tmp/daemon.log");
     assert!(shown.contains("net_e1000_em") && shown.contains("net_vmxnet3"), "{shown}\n{log}");
     judged(&lab, &machine);

@@ -83,6 +83,21 @@ impl Port {
         (code == 0).then_some(Link { up: up != 0, speed: known.then_some(speed) })
     }
 
+    /// Has a bond that joins it when it is set up next look at its link, instead of
+    /// waiting to be told: several drivers that offer to tell do not (DPDK 22.11:
+    /// `net_tap`; by VFIO with MSI-X `net_e1000_em` and `net_vmxnet3`).
+    pub fn watch_link_by_looking(&self) {
+        let _one_at_a_time = self.0.control();
+        let Ok(info) = raw_info(self.id()) else { return };
+        let flags = info.dev_flags.cast_mut();
+        if flags.is_null() {
+            return;
+        }
+        // SAFETY: the flags of a valid port, in memory of DPDK's that may be written;
+        // they are read by the control calls of this port and of the bond only.
+        unsafe { *flags &= !dpdk_sys::SGS_DEV_INTR_LSC };
+    }
+
     /// Whether the device is gone: unplugged, or its driver's other end.
     pub fn is_gone(&self) -> bool {
         let _one_at_a_time = self.0.control();

@@ -1,6 +1,6 @@
 //! Device arguments, as far as the switch reads them.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use dpdk::{Eal, Error, Port};
 use nix::net::if_::if_nametoindex;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
@@ -76,16 +76,20 @@ impl Device {
         if self.name().starts_with(PACKET_SOCKET) {
             return self.open_packet_socket();
         }
-        ensure!(
-            !is_pci(self.name()) || may_lock_memory(),
-            "'{}' writes to memory that must stay where it is, and this process may lock little of it: it needs \
-             LimitMEMLOCK=infinity in its unit (ulimit -l unlimited), or CAP_IPC_LOCK",
-            self.name()
-        );
+        let card = std::iter::once(self.name()).chain(self.members()).find(|name| is_pci(name));
+        if let Some(card) = card.filter(|_| !may_lock_memory()) {
+            bail!(
+                "'{card}' writes to memory that must stay where it is, and this process may lock little of it: it \
+                 needs LimitMEMLOCK=infinity in its unit (ulimit -l unlimited), or CAP_IPC_LOCK"
+            );
+        }
         let port = match Port::by_name(eal, self.name()) {
             Err(Error::NoPort(_)) => Port::attach(eal, &self.for_dpdk())?,
             known => known?,
         };
+        let known = Port::all(eal);
+        let is_member = |port: &&Port| self.members().any(|member| Device::new(port.name()).is_named(member));
+        known.iter().filter(is_member).for_each(Port::watch_link_by_looking);
         // EAL keeps nothing of it: the next one of this name is new.
         port.remove_when_closed();
         Ok(port.into())
