@@ -275,13 +275,15 @@ pub struct Options {
     pub hugepages: bool,
     /// More ports, as `--port` takes them.
     pub ports: Vec<String>,
+    /// More arguments for EAL.
+    pub eal: Vec<String>,
     /// Instances whose ports are added later.
     pub later: &'static [&'static str],
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { cores: "1".to_string(), hugepages: false, ports: Vec::new(), later: &[] }
+        Options { cores: "1".to_string(), hugepages: false, ports: Vec::new(), eal: Vec::new(), later: &[] }
     }
 }
 
@@ -370,7 +372,7 @@ impl Lab {
         for port in &options.ports {
             command.arg("--port").arg(port);
         }
-        command.args(["--", "-l", "0", "--no-pci"]);
+        command.args(["--", "-l", "0", "--no-pci"]).args(&options.eal);
         for instance in self.instances.iter().filter(|i| i.kind == Kind::Bond) {
             for (which, interface) in instance.members().iter().enumerate() {
                 command.arg(format!("--vdev=net_tap{}{which},iface={interface}", instance.number));

@@ -1,5 +1,5 @@
 //! Two switches with a link between them, which both have as an uplink: memory that
-//! they share. What passes is judged at both ends.
+//! they share, or two cables that LACP joins. What passes is judged at both ends.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use system_tests::policy::{all, document, from_everyone, group};
-use system_tests::{Lab, Options, binary};
+use system_tests::{Lab, Options, binary, run};
 
 const OPEN: &str = "8080";
 const SHUT: &str = "8081";
@@ -174,5 +174,111 @@ fn two_switches_share_memory_by_memif() {
     let _echo = server.serve(&["tcp-echo", OPEN]);
     wait_until("both ends meet again", || client.probe(&["tcp", &server.v4(), OPEN]));
     drop(_echo);
+    judged(&lab, &second);
+}
+
+/// Cables between taps of both switches: bridges, which forward LACP too.
+struct Cables(Vec<Cable>);
+
+struct Cable {
+    bridge: String,
+    ends: [String; 2],
+}
+
+impl Cables {
+    fn named(lab: &Lab) -> Cables {
+        let of = |what: &str, number: usize| format!("{}{what}{number}", lab.instance("client").host());
+        let ends = |number| ["a", "b"].map(|end| of(end, number));
+        Cables((0..2).map(|number| Cable { bridge: of("c", number), ends: ends(number) }).collect())
+    }
+
+    /// A bond of one end of each, for EAL.
+    fn bond(&self, end: usize) -> Vec<String> {
+        let taps = self.0.iter().enumerate();
+        let taps = taps.map(|(number, cable)| format!("--vdev=net_tap{number},iface={}", cable.ends[end]));
+        let bond = "--vdev=net_bonding0,mode=4,xmit_policy=l34,slave=net_tap0,slave=net_tap1";
+        taps.chain([bond.to_string()]).collect()
+    }
+
+    /// Joins the ends, which the switches have made.
+    fn plug(&self) {
+        for Cable { bridge, ends } in &self.0 {
+            run(&format!("ip link add {bridge} type bridge mcast_snooping 0"));
+            for interface in ends.iter().chain([bridge]) {
+                run(&format!("sysctl -qw net.ipv6.conf.{interface}.disable_ipv6=1"));
+            }
+            for end in ends {
+                run(&format!("ip link set {end} master {bridge} up"));
+                // 01-80-C2-00-00-02 is for the next bridge only.
+                run(&format!("ip link set {end} type bridge_slave group_fwd_mask 4"));
+            }
+            run(&format!("ip link set {bridge} up"));
+        }
+    }
+
+    fn set(&self, number: usize, up: bool) {
+        for end in &self.0[number].ends {
+            run(&format!("ip link set {end} {}", if up { "up" } else { "down" }));
+        }
+    }
+
+    /// Frames that each has carried, from the first switch and from the second.
+    fn carried(&self) -> Vec<u64> {
+        let read =
+            |end: &String| std::fs::read_to_string(format!("/sys/class/net/{end}/statistics/rx_packets"));
+        let ends = self.0.iter().flat_map(|cable| &cable.ends);
+        ends.map(|end| read(end).unwrap().trim().parse().unwrap()).collect()
+    }
+}
+
+impl Drop for Cables {
+    fn drop(&mut self) {
+        for Cable { bridge, .. } in &self.0 {
+            drop(Command::new("ip").args(["link", "del", bridge]).output());
+        }
+    }
+}
+
+#[test]
+fn two_cables_are_joined_by_lacp() {
+    let mut lab = Lab::new(&["client", "server"]);
+    let cables = Cables::named(&lab);
+    let link = port("link", "net_bonding0");
+    let options =
+        Options { ports: vec![link.clone()], eal: cables.bond(0), later: &["server"], ..Options::default() };
+    lab.start(&options);
+    let ports = [port("server", &lab.instance("server").device()), link];
+    let eal = [cables.bond(1), ["--no-huge", "--no-shconf", "-m", "512"].map(String::from).to_vec()].concat();
+    let second = Second::start(&lab, &ports, &eal.iter().map(String::as_str).collect::<Vec<_>>());
+    lab.push(&policy(&lab, "client", &["link"]));
+    second.push(&policy(&lab, "server", &["link"]));
+    cables.plug();
+    let (client, server) = (lab.instance("client"), lab.instance("server"));
+    let echo = [OPEN, SHUT].map(|port| server.serve(&["tcp-echo", port]));
+    let carries = |number: usize| {
+        let of = |carried: Vec<u64>| [carried[2 * number], carried[2 * number + 1]];
+        let before = of(cables.carried());
+        // LACP says something once a second at most. Each connection has a cable, by its ports.
+        wait_until(&format!("cable {number} carries, both ways"), || {
+            let passed = client.probe(&["tcp", &server.v4(), OPEN]);
+            passed && of(cables.carried()).iter().zip(before).all(|(now, then)| *now > then + 40)
+        });
+    };
+    (0..2).for_each(carries);
+    // By one cable alone, and the other when it is there again.
+    let open = OPEN.parse().unwrap();
+    let mut talks: Vec<_> = (0..4).filter_map(|_| client.talk("tcp", &server.v4(), open)).collect();
+    assert_eq!(talks.len(), 4);
+    cables.set(0, false);
+    for talk in &mut talks {
+        wait_until("the other cable carries", || talk.lives());
+    }
+    assert!(client.probe(&["tcp", &server.v6(), OPEN]), "a new connection");
+    assert!(!client.probe(&["tcp", &server.v4(), SHUT]), "TCP {SHUT} by one cable");
+    cables.set(0, true);
+    carries(0);
+    assert_eq!(lab.total("sgswitch_port_link_losses_total"), 0, "the bond has kept its own");
+    drop(echo);
+
     judged(&lab, &second);
 }

@@ -19,6 +19,8 @@ pub struct TxQueue {
     /// Whether the driver reads all segments of a packet.
     pub(crate) segments: bool,
     pub(crate) offloads: Offloads,
+    /// Whether it is a bond's, which speaks to its partner while it is used.
+    pub(crate) is_bond: bool,
 }
 
 /// Where it is known from what a port does for packets.
@@ -65,6 +67,17 @@ impl TxQueue {
                     udp: false,
                 }
             }
+        }
+    }
+
+    /// Lets a bond say what its members have to say (LACP), which it does while it
+    /// sends: ten times a second at least, with packets or without.
+    #[inline]
+    pub fn keep_up(&mut self) {
+        if self.is_bond {
+            let (port, queue) = (self.port.id(), self.queue);
+            // SAFETY: as in `receive`.
+            Burst::new().give(0, |mbufs, n| unsafe { dpdk_sys::sgs_tx_burst(port, queue, mbufs, n) }.into());
         }
     }
 

@@ -164,6 +164,14 @@ impl TxQueue {
         }
     }
 
+    /// Lets a bond speak to its partner, which it does while it sends.
+    #[inline]
+    pub fn keep_up(&mut self) {
+        if let TxQueue::Dpdk(queue) = self {
+            queue.keep_up();
+        }
+    }
+
     /// Why it cannot send a packet, whatever room it has.
     #[inline]
     pub fn refuses(&self, packet: &Mbuf) -> Option<DropReason> {

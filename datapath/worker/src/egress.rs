@@ -132,6 +132,15 @@ impl Egress {
         pipeline.reuse();
     }
 
+    /// What queues want also when there is nothing to send.
+    pub fn keep_up(&mut self) {
+        for exit in self.exits.iter_mut() {
+            if let Way::Queue(queue) = &mut exit.way {
+                queue.keep_up();
+            }
+        }
+    }
+
     /// Closes the way to a port, and frees and counts what waits on it.
     pub fn close(&mut self, port: PortIndex) -> Option<Way> {
         let exit = self.exits.close(port)?;

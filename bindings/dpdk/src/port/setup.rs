@@ -138,16 +138,24 @@ impl Port {
         let checksum = offered(dpdk_sys::SGS_TX_OFFLOAD_CKSUM);
         let offloads = match traits {
             Traits::Guest => Offloads::OfGuest,
-            Traits::KernelInterface | Traits::Software | Traits::Plain => Offloads::Fixed(TxOffloads {
-                checksum,
-                tcp4: checksum && cuts,
-                tcp6: checksum && cuts,
-                udp: false,
-            }),
+            Traits::KernelInterface | Traits::Software | Traits::Bond | Traits::Plain => {
+                Offloads::Fixed(TxOffloads {
+                    checksum,
+                    tcp4: checksum && cuts,
+                    tcp6: checksum && cuts,
+                    udp: false,
+                })
+            }
         };
         let rx = (0..config.rx_queues).map(|queue| RxQueue { port: self.0.clone(), queue });
-        let tx =
-            (0..config.tx_queues).map(|queue| TxQueue { port: self.0.clone(), queue, segments, offloads });
+        let is_bond = traits == Traits::Bond;
+        let tx = (0..config.tx_queues).map(|queue| TxQueue {
+            port: self.0.clone(),
+            queue,
+            segments,
+            offloads,
+            is_bond,
+        });
         Ok((rx.collect(), tx.collect()))
     }
 }

@@ -8,9 +8,11 @@ pub(super) enum Traits {
     Guest,
     /// Over a kernel interface, without a word of which checksums are partial.
     KernelInterface,
-    /// Its own offloads are software, and know no TCP over IPv6; or are those of the
-    /// devices that it joins, which may be so.
+    /// Its own offloads are software, and know no TCP over IPv6.
     Software,
+    /// It joins devices, whose offloads may be so. What keeps them together (LACP) is
+    /// spoken while queues are used, packets or not.
+    Bond,
     /// As it says.
     Plain,
 }
@@ -20,7 +22,8 @@ impl Traits {
         match driver {
             "net_vhost" => Traits::Guest,
             "net_af_packet" | "net_af_xdp" | "net_pcap" => Traits::KernelInterface,
-            "net_tap" | "net_bonding" => Traits::Software,
+            "net_tap" => Traits::Software,
+            "net_bonding" => Traits::Bond,
             _ => Traits::Plain,
         }
     }
@@ -33,7 +36,7 @@ impl Traits {
         match self {
             // Without the first, the driver completes each checksum itself.
             Traits::Guest => (scatter | dpdk_sys::SGS_RX_OFFLOAD_CKSUM, segments | checksums),
-            Traits::Software => (scatter, segments),
+            Traits::Software | Traits::Bond => (scatter, segments),
             Traits::KernelInterface | Traits::Plain => (scatter, segments | checksums | cuts),
         }
     }
