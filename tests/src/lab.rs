@@ -492,9 +492,16 @@ impl Instance {
         self.configure();
     }
 
-    /// Gives both ends of its link this MTU.
+    /// Gives its link this MTU, as far as it is the kernel's.
     pub fn set_mtu(&self, mtu: u16) {
-        run(&format!("ip link set {} mtu {mtu}", self.host));
+        let ends = match self.kind {
+            Kind::Tap => vec![],
+            Kind::Bond => [&self.members()[..], &[self.host.clone(), format!("{}c", self.host)]].concat(),
+            _ => vec![self.host.clone()],
+        };
+        for end in ends {
+            run(&format!("ip link set {end} mtu {mtu}"));
+        }
         run(&format!("ip -n {} link set eth0 mtu {mtu}", self.netns));
     }
 

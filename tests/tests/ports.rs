@@ -98,3 +98,24 @@ fn a_port_whose_interface_goes_is_shown_and_taken_up_again_when_it_is_back() {
     assert_eq!(lab.total("sgswitch_port_failures_total"), 2);
     assert_eq!(port(&lab, "client")["State"], "in service");
 }
+
+#[test]
+fn a_port_is_told_its_mtu_or_refused() {
+    let lab = started(Options { later: &["guest"], ..Options::default() });
+    let host = lab.instance("guest").host();
+    for (device, said) in [
+        (format!("packet_socket9,iface={host},mtu=1400"), "follows the MTU of its interface"),
+        (format!("net_pcap9,iface={host},mtu=1400"), "has no MTU that can be set"),
+        (format!("net_af_packet9,iface={host},mtu=1501"), "has an MTU of 46 to 1500 bytes, not 1501"),
+        (format!("net_af_packet9,iface={host},mtu=14OO"), "mtu=14OO: expected a number of bytes"),
+    ] {
+        let (status, text) = lab.sgctl(&["port", "add", "guest", &device]);
+        assert!(status != 0 && text.contains(said), "{device}: {text}");
+    }
+    let mtu = || std::fs::read_to_string(format!("/sys/class/net/{host}/mtu")).unwrap();
+    assert_eq!(mtu().trim(), "1500");
+    let (status, text) =
+        lab.sgctl(&["port", "add", "guest", &format!("net_af_packet9,iface={host},mtu=1400")]);
+    assert_eq!((status, mtu().trim()), (0, "1400"), "{text}");
+    assert_eq!(port(&lab, "guest")["State"], "in service");
+}

@@ -73,9 +73,10 @@ fn a_port_without_hashing_says_so() {
     assert!(!port.info().unwrap().rss.is_offered());
     let segmented = pool(64);
     let whole = pool(2048);
-    let (mut rx, mut tx) =
-        port.start(&PortConfig { mtu: Some(9001), ..PortConfig::default() }, &whole).unwrap();
-    // It carries segments, so that they are sent, and a small mbuf is no obstacle to the MTU.
+    // It carries segments: a small mbuf is no obstacle to an MTU, but it has none.
+    let refused = port.start(&PortConfig { mtu: Some(9001), ..PortConfig::default() }, &whole).unwrap_err();
+    assert!(refused.to_string().ends_with("has no MTU that can be set"), "{refused}");
+    let (mut rx, mut tx) = port.start(&PortConfig::default(), &whole).unwrap();
     let long = Mbuf::from_bytes(&whole, &[1; 200]).unwrap();
     let mut packets = Burst::new();
     packets.push(long.copy(&segmented).unwrap()).unwrap();

@@ -26,7 +26,8 @@ pub struct Add {
     /// What bindings call it.
     pub name: String,
     /// Device arguments: a PCI address, or a virtual device such as
-    /// packet_socket0,iface=veth0 or net_vhost0,iface=/run/vm1.sock.
+    /// packet_socket0,iface=veth0 or net_vhost0,iface=/run/vm1.sock. mtu=9000
+    /// behind a card's sets its MTU.
     pub device: String,
     #[command(flatten)]
     pub when: When,

@@ -10,15 +10,15 @@ use crate::spread::Inspector;
 /// An open device, on its way to become a port.
 #[derive(Clone, Debug)]
 pub enum Device {
-    /// A device of DPDK.
-    Dpdk(dpdk::Port),
-    /// A kernel interface, whose frames keep their virtio-net header.
+    /// A device of DPDK, and the MTU that it is to have.
+    Dpdk(dpdk::Port, Option<u16>),
+    /// A kernel interface, which has an MTU of its own, and whose frames keep their virtio-net header.
     Packet(packet_socket::Port),
 }
 
 impl From<dpdk::Port> for Device {
     fn from(port: dpdk::Port) -> Device {
-        Device::Dpdk(port)
+        Device::Dpdk(port, None)
     }
 }
 
@@ -35,42 +35,42 @@ impl Device {
     /// Its name.
     pub fn name(&self) -> &str {
         match self {
-            Device::Dpdk(port) => port.name(),
+            Device::Dpdk(port, _) => port.name(),
             Device::Packet(port) => port.name(),
         }
     }
 
     pub(crate) fn info(&self) -> Result<PortInfo, PlugError> {
         match self {
-            Device::Dpdk(port) => Ok(port.info()?),
+            Device::Dpdk(port, _) => Ok(port.info()?),
             Device::Packet(port) => Ok(port.info()?),
         }
     }
 
     pub(crate) fn link(&self) -> Option<Link> {
         match self {
-            Device::Dpdk(port) => port.link(),
+            Device::Dpdk(port, _) => port.link(),
             Device::Packet(port) => port.link(),
         }
     }
 
     pub(crate) fn statistics(&self) -> Option<PortStatistics> {
         match self {
-            Device::Dpdk(port) => port.statistics().ok(),
+            Device::Dpdk(port, _) => port.statistics().ok(),
             Device::Packet(port) => Some(port.statistics()),
         }
     }
 
     pub(crate) fn xstats(&self) -> Vec<Xstat> {
         match self {
-            Device::Dpdk(port) => port.xstats(),
+            Device::Dpdk(port, _) => port.xstats(),
             Device::Packet(port) => port.xstats(),
         }
     }
 
     pub(crate) fn is_gone(&self) -> bool {
         match self {
-            Device::Dpdk(port) => port.is_gone(),
+            Device::Dpdk(port, _) => port.is_gone(),
             Device::Packet(port) => port.is_gone(),
         }
     }
@@ -85,9 +85,10 @@ impl Device {
         large: impl FnOnce() -> Result<Mempool, dpdk::Error>,
     ) -> Result<Queues, PlugError> {
         Ok(match self {
-            Device::Dpdk(port) => {
+            Device::Dpdk(port, mtu) => {
                 let of = if info.hides_partial_checksums { RxQueue::Unmarked } else { RxQueue::Dpdk };
-                let (receive, send) = port.start_near(config, pools)?;
+                let config = PortConfig { mtu: *mtu, ..config.clone() };
+                let (receive, send) = port.start_near(&config, pools)?;
                 (receive.into_iter().map(of).collect(), send.into_iter().map(TxQueue::Dpdk).collect())
             }
             Device::Packet(port) => {
@@ -101,7 +102,7 @@ impl Device {
     /// Has it spread packets over its queues: that of each bucket under this key.
     pub(crate) fn spread(&self, key: [u8; 2], queues: &[u16]) -> Result<(), String> {
         match self {
-            Device::Dpdk(port) => port.spread(key, queues).map_err(|error| error.to_string()),
+            Device::Dpdk(port, _) => port.spread(key, queues).map_err(|error| error.to_string()),
             Device::Packet(_) => Err("the kernel spreads packets by a hash of its own".to_string()),
         }
     }

@@ -75,6 +75,7 @@ pub(crate) fn deal(
         tx_queues: info.max_tx_queues.clamp(1, most_tx),
         rx_descriptors: config.rx_descriptors,
         tx_descriptors: config.tx_descriptors,
+        // The device has its own.
         mtu: None,
     };
     let slot = index.slot();

@@ -14,7 +14,7 @@ pub struct PortConfig {
     pub rx_descriptors: u16,
     /// Descriptors of each transmit queue, likewise.
     pub tx_descriptors: u16,
-    /// The largest IP packet in bytes, where the device is to be told.
+    /// The largest IP packet in bytes; `None` leaves it as it is.
     pub mtu: Option<u16>,
 }
 
@@ -27,7 +27,10 @@ impl Default for PortConfig {
 /// Ethernet's header, one VLAN tag and the frame check sequence, which some devices deliver.
 const FRAMING: u32 = 14 + 4 + 4;
 
-/// ENOTSUP of Linux, where DPDK's virtual devices have nothing to be told.
+/// Ethernet's header and the frame check sequence.
+const ETHERNET: u32 = 14 + 4;
+
+/// ENOTSUP of Linux: the driver has nothing to be told.
 const NOT_SUPPORTED: i32 = -95;
 
 impl Port {
@@ -80,8 +83,14 @@ impl Port {
         }
         let scatters = conf.rxmode.offloads & dpdk_sys::SGS_RX_OFFLOAD_SCATTER != 0;
         if let Some(mtu) = config.mtu {
-            if mtu < info.min_mtu || mtu > info.max_mtu {
-                let (min, max) = (info.min_mtu, info.max_mtu);
+            // A driver that does not say has the longest frame as its limit.
+            let longest = info.max_rx_pktlen.saturating_sub(ETHERNET);
+            let max = match info.max_mtu {
+                u16::MAX => u16::try_from(longest).unwrap_or(u16::MAX),
+                max => max,
+            };
+            if mtu < info.min_mtu || mtu > max {
+                let min = info.min_mtu;
                 return Err(self.unsupported(format!("has an MTU of {min} to {max} bytes, not {mtu}")));
             }
             let room = pools.iter().map(Mempool::data_room).min().unwrap_or(u16::MAX);
@@ -103,9 +112,10 @@ impl Port {
             let code = dpdk_sys::rte_eth_dev_configure(id, config.rx_queues, config.tx_queues, &conf);
             self.check("configuring", code)?;
             if let Some(mtu) = config.mtu {
-                // Kernel devices are told by this call only, most others by the one above.
+                // Kernel devices are told by this call only, most others by the one above;
+                // where there is no such call, nothing follows the one above either.
                 match dpdk_sys::rte_eth_dev_set_mtu(id, mtu) {
-                    NOT_SUPPORTED => (),
+                    NOT_SUPPORTED => return Err(self.unsupported("has no MTU that can be set")),
                     code => self.check("setting the MTU of", code)?,
                 }
             }

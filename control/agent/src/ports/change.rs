@@ -55,6 +55,7 @@ fn check(name: &str, device: &Device) -> Result<(), PortError> {
                 .to_string(),
         ));
     }
+    device.mtu().map_err(|error| PortError::Invalid(format!("Device: {error}")))?;
     Ok(())
 }
 

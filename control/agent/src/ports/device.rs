@@ -1,6 +1,6 @@
 //! Device arguments, as far as the switch reads them.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail, ensure};
 use dpdk::{Eal, Error, Port};
 use nix::net::if_::if_nametoindex;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
@@ -19,6 +19,9 @@ const OVER_INTERFACES: [&str; 4] = [PACKET_SOCKET, "net_af_packet", "net_af_xdp"
 
 /// A kernel interface, by packet sockets with the virtio-net header.
 const PACKET_SOCKET: &str = "packet_socket";
+
+/// Before an MTU, in arguments.
+const MTU: &str = "mtu=";
 
 impl Device {
     pub fn new(arguments: impl Into<String>) -> Device {
@@ -76,6 +79,7 @@ impl Device {
         if self.name().starts_with(PACKET_SOCKET) {
             return self.open_packet_socket();
         }
+        let mtu = self.mtu()?;
         let card = std::iter::once(self.name()).chain(self.members()).find(|name| is_pci(name));
         if let Some(card) = card.filter(|_| !may_lock_memory()) {
             bail!(
@@ -92,10 +96,11 @@ impl Device {
         known.iter().filter(is_member).for_each(Port::watch_link_by_looking);
         // EAL keeps nothing of it: the next one of this name is new.
         port.remove_when_closed();
-        Ok(port.into())
+        Ok(worker::Device::Dpdk(port, mtu))
     }
 
     fn open_packet_socket(&self) -> Result<worker::Device> {
+        ensure!(self.mtu()?.is_none(), "'{}': it follows the MTU of its interface", self.arguments);
         let mut arguments = self.arguments.split(',').skip(1);
         let (Some(Some(interface)), None) =
             (arguments.next().map(|argument| argument.strip_prefix("iface=")), arguments.next())
@@ -105,14 +110,37 @@ impl Device {
         Ok(packet_socket::Port::open(self.name(), interface)?.into())
     }
 
+    /// The MTU that it is to have: an argument that is the switch's own.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn mtu(&self) -> Result<Option<u16>> {
+        let given = self.arguments.split(',').skip(1).find_map(|argument| argument.strip_prefix(MTU));
+        let read = |text: &str| {
+            let mtu = text.parse();
+            mtu.map_err(|_| anyhow!("mtu={text}: expected a number of bytes, such as mtu=9000"))
+        };
+        given.map(read).transpose()
+    }
+
+    /// The same, with the MTU of another.
+    pub fn with_mtu_of(&self, other: &Device) -> Device {
+        let mut mtu = other.arguments.split(',').skip(1).filter(|argument| argument.starts_with(MTU));
+        match mtu.next() {
+            Some(mtu) => Device::new(format!("{},{mtu}", self.arguments)),
+            None => self.clone(),
+        }
+    }
+
     /// The arguments that DPDK is given: of vhost-user, guests may leave the cutting
     /// of super-frames to the switch, if nothing else is said.
     fn for_dpdk(&self) -> String {
-        let is_said = self.arguments.split(',').any(|argument| argument.starts_with("tso="));
-        match self.name().starts_with("net_vhost") && !is_said {
-            true => format!("{},tso=1", self.arguments),
-            false => self.arguments.clone(),
+        let mut given: Vec<&str> = self.arguments.split(',').filter(|a| !a.starts_with(MTU)).collect();
+        let is_said = given.iter().any(|argument| argument.starts_with("tso="));
+        if self.name().starts_with("net_vhost") && !is_said {
+            given.push("tso=1");
         }
+        given.join(",")
     }
 }
 
@@ -200,6 +228,22 @@ mod tests {
         assert_eq!(given("net_vhost0,iface=/run/a.sock"), "net_vhost0,iface=/run/a.sock,tso=1");
         assert_eq!(given("net_vhost0,iface=/run/a.sock,tso=0"), "net_vhost0,iface=/run/a.sock,tso=0");
         assert_eq!(given("net_tap0"), "net_tap0");
+    }
+
+    #[test]
+    fn an_mtu_is_the_switchs_own_argument() {
+        let card = Device::new("0000:01:00.0,mtu=9000,x=1");
+        assert_eq!((card.mtu().unwrap(), card.for_dpdk()), (Some(9000), "0000:01:00.0,x=1".to_string()));
+        assert_eq!(Device::new("net_tap0,iface=mtu=9").mtu().unwrap(), None);
+        for wrong in ["", "x", "-1", "70000"] {
+            let refused = Device::new(format!("net_tap0,mtu={wrong}")).mtu().unwrap_err();
+            assert!(refused.to_string().starts_with(&format!("mtu={wrong}: expected")), "{refused}");
+        }
+        let given = Device::new("0000:01:00.0,x=1");
+        assert_eq!(given.with_mtu_of(&card), Device::new("0000:01:00.0,x=1,mtu=9000"));
+        assert_eq!(given.with_mtu_of(&given), given);
+        let refused = Device::new("packet_socket0,iface=lo,mtu=9000").open_packet_socket().unwrap_err();
+        assert!(refused.to_string().contains("follows the MTU of its interface"), "{refused}");
     }
 
     #[test]

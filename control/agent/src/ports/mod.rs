@@ -129,9 +129,12 @@ impl Ports {
             .collect();
         for setting in &config.ports {
             let device = Device::new(&setting.device);
-            // A device given to EAL as well is only to be named.
+            // A device given to EAL as well is only to be named, and may be told its MTU.
             match found.iter_mut().find(|(_, given, _)| given.name() == device.name()) {
-                Some((name, _, _)) => *name = setting.name.clone().unwrap_or_else(|| name.clone()),
+                Some((name, given, _)) => {
+                    *name = setting.name.clone().unwrap_or_else(|| name.clone());
+                    *given = given.with_mtu_of(&device);
+                }
                 None => {
                     let name = setting.name.clone().unwrap_or_else(|| device.name().to_string());
                     found.push((name, device, Origin::Configuration));
