@@ -12,7 +12,7 @@ use engine::packet::Frame;
 use engine::pipeline::{Arrival, Counters, Outcome, Outcomes, PassClass, Pipeline, PipelineConfig};
 use engine::snapshot::Snapshot;
 use engine::time::Tick;
-use policy::{Compiler, Context, Faults, Validated, edit, validate};
+use policy::{Arena, Compiler, Context, Faults, Validated, edit, validate};
 use serde_json::Value;
 
 use crate::specification::{Flow, Verdict};
@@ -69,7 +69,7 @@ impl Product {
 
     /// Makes a single change; `None` if there is no such action.
     pub fn act(&mut self, action: &str, request: &Value) -> Option<Result<Value, Faults>> {
-        let edited = edit(&self.policy, action, request)?;
+        let edited = edit(&self.policy, action, &Arena::default().tree(request))?;
         Some(edited.and_then(|edited| self.push(&edited.policy.to_document()).map(|()| edited.answer)))
     }
 

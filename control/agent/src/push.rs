@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use policy::{
-    Context, Edited, Faults, Notice, Rulebook, SecurityGroup, Validated, edit, merge, parse, self_check_by,
-    self_check_changes, validate,
+    Arena, Context, Edited, Faults, Notice, Rulebook, SecurityGroup, Tree, Validated, edit, merge, parse,
+    self_check_by, self_check_changes, validate_tree,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -124,10 +124,11 @@ impl Switch {
     /// Takes a document as far as a push would before anything changes: validated,
     /// compiled and checked.
     pub fn prepare(&mut self, document: &[u8], partial: bool) -> Result<(Rulebook, Vec<Notice>), PushError> {
-        let document = parse("the document", document).and_then(merge).map_err(PushError::Invalid)?;
+        let arena = Arena::default();
+        let document = read(&arena, "the document", document).map_err(PushError::Invalid)?;
         let ports = self.bindable();
         let context = Context { ports: &ports, partial, missing_ports_are_notices: false };
-        let (mut policy, notices) = validate(&document, &context).map_err(PushError::Invalid)?;
+        let (mut policy, notices) = validate_tree(&document, &context).map_err(PushError::Invalid)?;
         let before = self.current.as_ref().map(|current| current.book.clone()).unwrap_or_default();
         policy.share(before.policy());
         let generation = self.generation() + 1;
@@ -158,24 +159,36 @@ impl Switch {
     ) -> Result<Wanted, PushError> {
         let none = Validated::default();
         let current = self.current.as_ref().map_or(&none, |current| &current.policy);
+        let arena = Arena::default();
+        let parse =
+            |name, bytes| metrics.time(Step::Parse, || read(&arena, name, bytes)).map_err(PushError::Invalid);
+        let kept;
         let (document, answer, meant) = match change {
-            Change::Document(bytes) => (value("the document", bytes, metrics)?, Value::Null, None),
+            Change::Document(bytes) => (parse("the document", bytes)?, Value::Null, None),
             Change::Action { name, request } => {
-                let request = value("the request", request, metrics)?;
+                let request = parse("the request", request)?;
                 let edited = metrics.time(Step::Validate, || edit(current, name, &request));
                 let edited = edited.ok_or(PushError::UnknownAction)?.map_err(PushError::Invalid)?;
                 let Edited { policy, answer, notices, is_settled } = edited;
                 if is_settled {
                     return Ok(Wanted { policy, answer, notices });
                 }
-                (policy.to_document(), answer, Some(notices))
+                kept = policy.to_document();
+                (arena.tree(&kept), answer, Some(notices))
             }
-            Change::Rollback(generation) => (self.kept(generation)?, Value::Null, None),
-            Change::Ports(_) => (current.to_document(), Value::Null, None),
+            Change::Rollback(generation) => {
+                kept = self.kept(generation)?;
+                (arena.tree(&kept), Value::Null, None)
+            }
+            Change::Ports(_) => {
+                kept = current.to_document();
+                (arena.tree(&kept), Value::Null, None)
+            }
         };
         let context = Context { ports, partial, missing_ports_are_notices: false };
-        let (mut policy, notices) =
-            metrics.time(Step::Validate, || validate(&document, &context)).map_err(PushError::Invalid)?;
+        let (mut policy, notices) = metrics
+            .time(Step::Validate, || validate_tree(&document, &context))
+            .map_err(PushError::Invalid)?;
         policy.share(current);
         // Of a single change, what the rest of the policy is noticed for is known already.
         Ok(Wanted { policy, answer, notices: meant.unwrap_or(notices) })
@@ -317,9 +330,9 @@ impl Switch {
     }
 }
 
-/// The bytes of a request as one JSON value.
-fn value(name: &str, bytes: &[u8], metrics: &PushMetrics) -> Result<Value, PushError> {
-    metrics.time(Step::Parse, || parse(name, bytes).and_then(merge)).map_err(PushError::Invalid)
+/// The bytes of a request as one value.
+fn read<'d>(arena: &'d Arena, name: &str, bytes: &'d [u8]) -> Result<Tree<'d>, Faults> {
+    parse(arena, name, bytes).and_then(|parts| merge(arena, parts))
 }
 
 /// Groups, rules and interfaces of a policy.

@@ -1,6 +1,7 @@
 //! What updates take on the control thread, from a request to published tables:
 //! medians and the 99th of a hundred, since the goals are of the latter.
-//! `cargo bench -p policy`; `-- 1000000` for another number of members.
+//! `cargo bench -p policy` does all of it; `-- memory`, `-- members 1000000 50` (so many
+//! members, so many changes) and `-- pushes 10` do a part, as a profiler wants it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,8 +12,8 @@ mod large;
 use engine::snapshot::Snapshot;
 use large::large;
 use policy::{
-    Compiler, Context, Edited, Ports, Rulebook, Validated, edit, merge, parse, self_check_by,
-    self_check_changes, validate,
+    Arena, Compiler, Context, Edited, Ports, Rulebook, Validated, edit, merge, parse, self_check_by,
+    self_check_changes, validate_tree,
 };
 use serde_json::json;
 
@@ -87,17 +88,18 @@ impl Control {
     }
 
     fn act(&mut self, times: &mut Times, action: &str, request: &serde_json::Value) {
-        let edited =
-            times.time("edit", || edit(self.book.policy(), action, request)).expect("a known action");
+        let edited = times
+            .time("edit", || edit(self.book.policy(), action, &Arena::default().tree(request)))
+            .expect("a known action");
         let Edited { policy, .. } = edited.expect("a valid request");
         self.put(times, policy, true);
     }
 }
 
-fn memberships(members: u32) {
+fn memberships(members: u32, rounds: u32) {
     let mut control = Control::new(&large(members, 1000, 60));
     let mut times = Times::default();
-    for n in 0..2000u32 {
+    for n in 0..rounds {
         let id = n.wrapping_mul(0x9e37_79b1) % members;
         let request = json!({
             "NetworkInterfaceId": format!("eni-{id}"), "Groups": [format!("sg-{}", (id + n + 1) % 1000)],
@@ -108,7 +110,7 @@ fn memberships(members: u32) {
     }
     times.print(&format!("one membership among {members} members"));
     let mut times = Times::default();
-    for n in 0..200u32 {
+    for n in 0..rounds / 10 {
         let request = json!({ "GroupId": format!("sg-{}", n % 1000), "IpPermissions": [{
             "IpProtocol": "udp", "FromPort": n, "ToPort": n,
             "UserIdGroupPairs": [{ "GroupId": "sg-1" }],
@@ -121,25 +123,30 @@ fn memberships(members: u32) {
 }
 
 /// A whole document of ten thousand rules, one of which is another each time.
-fn pushes() {
+fn pushes(rounds: u32) {
     let policy = large(1000, 1000, 9);
     let mut control = Control::new(&policy);
     let mut document = policy.to_document();
     let (ports, mut times) = (Ports::default(), Times::default());
-    for n in 0..100u32 {
+    for n in 0..rounds {
         let at = n as usize % 1000;
         document["SecurityGroups"][at]["IpPermissions"][0]["FromPort"] = json!(n);
         document.as_object_mut().expect("an object").remove("SecurityGroupRules");
         let bytes = document.to_string();
         let start = Instant::now();
-        let read =
-            times.time("parse", || parse("a document", bytes.as_bytes()).and_then(merge)).expect("JSON");
+        let arena = Arena::default();
+        let read = times
+            .time("parse", || {
+                parse(&arena, "a document", bytes.as_bytes()).and_then(|parts| merge(&arena, parts))
+            })
+            .expect("JSON");
         let context = Context { ports: &ports, partial: false, missing_ports_are_notices: false };
-        let (mut policy, _) = times.time("validate", || validate(&read, &context)).expect("a valid document");
+        let (mut policy, _) =
+            times.time("validate", || validate_tree(&read, &context)).expect("a valid document");
         times.time("share", || policy.share(control.book.policy()));
         control.put(&mut times, policy, false);
         times.note("all of it", start.elapsed());
-        times.time("free the tree", || drop(read));
+        times.time("free the tree", || drop(arena));
     }
     times.print("a push of ten thousand rules");
 }
@@ -176,10 +183,19 @@ fn memory() {
 }
 
 fn main() {
-    memory();
-    let members = std::env::args().skip(1).find_map(|arg| arg.parse().ok());
-    for members in members.map_or(vec![10_000, 100_000], |members| vec![members]) {
-        memberships(members);
+    // Cargo says `--bench`.
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let number = |at: usize, default: u32| args.get(at).and_then(|arg| arg.parse().ok()).unwrap_or(default);
+    match args.first().map(String::as_str) {
+        Some("memory") => memory(),
+        Some("members") => memberships(number(1, 10_000), number(2, 2000)),
+        Some("pushes") => pushes(number(1, 100)),
+        Some(other) => panic!("expected memory, members or pushes, found {other}"),
+        None => {
+            memory();
+            memberships(10_000, 2000);
+            memberships(100_000, 2000);
+            pushes(100);
+        }
     }
-    pushes();
 }

@@ -1,12 +1,12 @@
 //! From the bytes of files to one document.
 
-use std::fmt;
+use std::collections::BTreeMap;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde::de::DeserializeSeed;
+use serde_json::de::{Deserializer, Read, SliceRead, StrRead};
 
-use crate::reader::kind;
 use crate::report::{Fault, Faults, Report};
+use crate::tree::{Arena, Object, Reader, Tree};
 
 /// Reads a file of JSON: one document or several one after the other, as
 /// outputs of the AWS CLI put together. Each is named after the file.
@@ -14,82 +14,30 @@ use crate::report::{Fault, Faults, Report};
 /// # Errors
 /// What is not JSON, UTF-8 included; values nested deeper than 127; a key that
 /// an object has twice, since one of the two would be lost.
-pub fn parse(file: &str, bytes: &[u8]) -> Result<Vec<(String, Value)>, Faults> {
+pub fn parse<'d>(arena: &'d Arena, file: &str, bytes: &'d [u8]) -> Result<Vec<(String, Tree<'d>)>, Faults> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let values = match std::str::from_utf8(bytes) {
+        Ok(text) => values(arena, StrRead::new(text)),
+        // It tells where.
+        Err(_) => values(arena, SliceRead::new(bytes)),
+    };
     let fault = |message: String| Fault { code: "MalformedDocument", message, path: file.to_string() };
-    let mut parts = Vec::new();
-    for value in serde_json::Deserializer::from_slice(bytes).into_iter::<Strict>() {
-        let Strict(value) = value.map_err(|error| fault(error.to_string()))?;
-        parts.push((file.to_string(), value));
-    }
-    if parts.is_empty() { Err(fault("the file is empty".to_string()).into()) } else { Ok(parts) }
-}
-
-/// A value none of whose objects has a key twice.
-struct Strict(Value);
-
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Strict, D::Error> {
-        deserializer.deserialize_any(StrictVisitor).map(Strict)
+    let values = values.map_err(|error| fault(error.to_string()))?;
+    match values.is_empty() {
+        true => Err(fault("the file is empty".to_string()).into()),
+        false => Ok(values.into_iter().map(|value| (file.to_string(), value)).collect()),
     }
 }
 
-struct StrictVisitor;
-
-impl<'de> Visitor<'de> for StrictVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
+fn values<'d>(arena: &'d Arena, read: impl Read<'d>) -> Result<Vec<Tree<'d>>, serde_json::Error> {
+    let mut deserializer = Deserializer::new(read);
+    let reader = Reader::new(arena);
+    let mut values = Vec::new();
+    // It is an error if there is more.
+    while deserializer.end().is_err() {
+        values.push(reader.deserialize(&mut deserializer)?);
     }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_string()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(Strict(item)) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Value::Array(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            if object.contains_key(&key) {
-                return Err(de::Error::custom(format!("the key '{key}' is there twice")));
-            }
-            let Strict(value) = entries.next_value()?;
-            object.insert(key, value);
-        }
-        Ok(Value::Object(object))
-    }
+    Ok(values)
 }
 
 /// Puts documents side by side into one: lists are joined in the order of the
@@ -98,51 +46,56 @@ impl<'de> Visitor<'de> for StrictVisitor {
 /// # Errors
 /// A file that is no object; a key that is a list in one and something else in
 /// another; a setting that two files give differently.
-pub fn merge(parts: Vec<(String, Value)>) -> Result<Value, Faults> {
+pub fn merge<'d>(arena: &'d Arena, parts: Vec<(String, Tree<'d>)>) -> Result<Tree<'d>, Faults> {
     let mut report = Report::default();
-    let mut whole = Map::new();
+    let mut whole: BTreeMap<&str, Tree<'_>> = BTreeMap::new();
     for (file, part) in parts {
-        let Value::Object(part) = part else {
-            report.fault("InvalidParameterValue", file, format!("expected an object, found {}", kind(&part)));
+        let Some(part) = part.as_object() else {
+            report.fault("InvalidParameterValue", file, format!("expected an object, found {}", part.kind()));
             continue;
         };
-        for (key, value) in part {
-            match (whole.get_mut(&key), value) {
+        for (key, value) in part.iter() {
+            match (whole.get_mut(key), value) {
                 // The CLI writes those into every output.
-                (_, Value::Null) => {}
+                (_, Tree::Null) => {}
                 (Some(_), _) if key == "NextToken" || key == "ResponseMetadata" => {}
                 (None, value) => {
-                    whole.insert(key, value);
+                    whole.insert(key, value.clone());
                 }
-                (Some(Value::Array(all)), Value::Array(more)) => all.extend(more),
-                (Some(Value::Object(all)), Value::Object(more)) => {
-                    for (inner, value) in more {
-                        if all.get(&inner).is_some_and(|v| *v != value) {
+                (Some(all @ Tree::List(_)), Tree::List(more)) => {
+                    let items: Vec<_> = all.as_list().into_iter().flatten().chain(*more).cloned().collect();
+                    *all = arena.list(items);
+                }
+                (Some(all @ Tree::Object(_)), Tree::Object(more)) => {
+                    let mut entries: BTreeMap<_, _> = all.as_object().iter().flat_map(Object::iter).collect();
+                    for (inner, value) in more.iter() {
+                        if entries.insert(inner, value).is_some_and(|before| before != value) {
                             let message = format!("{file} gives another value for it than a file before");
                             report.fault("InvalidParameterValue", format!("{key}.{inner}"), message);
                         }
-                        all.insert(inner, value);
                     }
+                    let entries = entries.into_iter().map(|(key, value)| (key, value.clone()));
+                    *all = arena.object(entries.collect());
                 }
-                (Some(before), value) if *before == value => {}
+                (Some(before), value) if before == value => {}
                 (Some(before), value) => {
                     let message =
-                        format!("{file} has {} where a file before has {}", kind(&value), kind(before));
+                        format!("{file} has {} where a file before has {}", value.kind(), before.kind());
                     report.fault("InvalidParameterValue", key, message);
                 }
             }
         }
     }
-    report.finish().map(|_| Value::Object(whole))
+    report.finish().map(|_| arena.object(whole.into_iter().collect()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn refusal(bytes: &[u8]) -> String {
-        let faults = parse("p.json", bytes).unwrap_err();
+        let faults = parse(&Arena::default(), "p.json", bytes).unwrap_err();
         let [fault] = &faults.errors[..] else { panic!("{faults:?}") };
         assert_eq!((fault.code, fault.path.as_str()), ("MalformedDocument", "p.json"));
         fault.message.clone()
@@ -161,19 +114,39 @@ mod tests {
     fn a_key_that_is_there_twice_is_refused() {
         assert!(refusal(br#"{"SecurityGroups": [], "SecurityGroups": [1]}"#).contains("'SecurityGroups'"));
         assert!(refusal(br#"{"a": [{"b": 1, "b": 1}]}"#).contains("'b' is there twice"));
-        assert!(parse("p", br#"{"a": {"b": 1}, "b": {"b": 1}}"#).is_ok());
+        assert!(parse(&Arena::default(), "p", br#"{"a": {"b": 1}, "b": {"b": 1}}"#).is_ok());
+        // Also of many keys.
+        let many = |last: &str| {
+            let keys: Vec<_> = (0..100).map(|n| format!("\"k{n}\": {{\"k1\": 1}}")).collect();
+            format!("{{{}, \"{last}\": 1}}", keys.join(", "))
+        };
+        for key in ["k0", "k15", "k16", "k17", "k99"] {
+            assert!(refusal(many(key).as_bytes()).contains(&format!("'{key}' is there twice")));
+        }
+        let (arena, whole) = (Arena::default(), many("k100"));
+        let parts = parse(&arena, "p", whole.as_bytes()).unwrap();
+        let of = |key| parts[0].1.get(key).map(ToString::to_string);
+        assert_eq!([of("k7"), of("k100"), of("k101")], [Some("{\"k1\":1}".into()), Some("1".into()), None]);
     }
 
     #[test]
     fn one_file_may_hold_several_documents() {
-        let parts = parse("p", b"\xef\xbb\xbf{\"A\": [1]}\n{\"A\": [2.5, -1, null, true, \"x\"]}").unwrap();
-        assert_eq!(merge(parts).unwrap(), json!({ "A": [1, 2.5, -1, null, true, "x"] }));
+        let arena = Arena::default();
+        let text = b"\xef\xbb\xbf{\"A\": [1]}\n{\"A\": [2.5, -1, null, true, \"x\\n\"]}";
+        let merged = merge(&arena, parse(&arena, "p", text).unwrap()).unwrap();
+        assert_eq!(json!(merged), json!({ "A": [1, 2.5, -1, null, true, "x\n"] }));
+    }
+
+    fn merged(parts: &[(&str, Value)]) -> Result<Value, Faults> {
+        let arena = Arena::default();
+        let parts = parts.iter().map(|(name, value)| (name.to_string(), arena.tree(value)));
+        merge(&arena, parts.collect()).map(|whole| json!(whole))
     }
 
     #[test]
     fn documents_side_by_side_are_one() {
-        let part = |name: &str, value| (name.to_string(), value);
-        let merged = merge(vec![
+        let part = |name, value| (name, value);
+        let merged = merged(&[
             part(
                 "a",
                 json!({ "SecurityGroups": [1], "Settings": { "x": 1 }, "ResponseMetadata": { "id": 1 } }),
@@ -194,8 +167,8 @@ mod tests {
 
     #[test]
     fn documents_that_contradict_each_other_are_refused() {
-        let part = |value| ("f".to_string(), value);
-        let faults = merge(vec![
+        let part = |value| ("f", value);
+        let faults = merged(&[
             part(json!({ "Vpcs": [], "Settings": { "x": 1 } })),
             part(json!({ "Vpcs": {}, "Settings": { "x": 2 } })),
             part(json!([1])),

@@ -19,6 +19,7 @@ mod ports;
 mod reader;
 mod report;
 mod rulebook;
+mod tree;
 mod validate;
 
 pub use by_id::ById;
@@ -37,4 +38,5 @@ pub use plan::{Change, Group, ObjectChange, Plan, QuotaUse, RuleChange, VerdictC
 pub use ports::Ports;
 pub use report::{Fault, Faults, MAX_FAULTS, Notice};
 pub use rulebook::Rulebook;
-pub use validate::{Context, validate};
+pub use tree::{Arena, Object, Tree};
+pub use validate::{Context, validate, validate_tree};

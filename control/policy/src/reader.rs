@@ -4,9 +4,8 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use serde_json::{Map, Value};
-
 use crate::report::Report;
+use crate::tree::{Object, Tree};
 
 /// Where a value is: a key, or an item of the list under a key, of a parent.
 #[derive(Clone, Copy)]
@@ -40,24 +39,12 @@ impl fmt::Display for Place<'_> {
 /// A value of a document and its place.
 #[derive(Clone, Copy)]
 pub(crate) struct Node<'v, 'p> {
-    pub value: &'v Value,
+    pub value: &'v Tree<'v>,
     place: Place<'p>,
 }
 
-/// What kind of value this is, in a document's words.
-pub(crate) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
 impl<'v> Node<'v, 'static> {
-    pub fn root(value: &'v Value) -> Node<'v, 'static> {
+    pub fn root(value: &'v Tree<'v>) -> Node<'v, 'static> {
         Node { value, place: Place::ROOT }
     }
 }
@@ -74,7 +61,7 @@ impl<'v, 'p> Node<'v, 'p> {
     }
 
     fn wrong(&self, report: &mut Report, expected: &str) {
-        let message = format!("expected {expected}, found {}", kind(self.value));
+        let message = format!("expected {expected}, found {}", self.value.kind());
         report.fault("InvalidParameterValue", self.path(), message);
     }
 
@@ -90,7 +77,7 @@ impl<'v, 'p> Node<'v, 'p> {
     }
 
     /// The object this is; a fault and `None` if it is something else.
-    pub fn object(&self, report: &mut Report) -> Option<&'v Map<String, Value>> {
+    pub fn object(&self, report: &mut Report) -> Option<Object<'v>> {
         let object = self.value.as_object();
         if object.is_none() {
             self.wrong(report, "an object");
@@ -104,14 +91,23 @@ impl<'v, 'p> Node<'v, 'p> {
     }
 
     /// The objects of the list under a key; none if it is missing.
-    pub fn list<'s>(&'s self, report: &mut Report, key: &'s str) -> Vec<Node<'v, 's>> {
-        let Some(list) = self.get(key) else { return vec![] };
-        let Some(items) = list.value.as_array() else {
+    pub fn list<'s>(
+        &'s self,
+        report: &mut Report,
+        key: &'s str,
+    ) -> impl Iterator<Item = Node<'v, 's>> + use<'v, 's, 'p> {
+        let list = self.get(key);
+        let items = list.and_then(|list| list.value.as_list());
+        if let (Some(list), None) = (&list, items) {
             list.wrong(report, "a list");
-            return vec![];
-        };
+        }
         let node = |(i, value)| Node { value, place: self.place.child(key, Some(i)) };
-        items.iter().enumerate().map(node).filter(|item| item.object(report).is_some()).collect()
+        let items = items.unwrap_or_default().iter().enumerate().map(node);
+        // First what is none, in all of the list.
+        for item in items.clone() {
+            item.object(report);
+        }
+        items.filter(|item| item.value.as_object().is_some())
     }
 
     /// The string under a key.
@@ -141,11 +137,14 @@ impl<'v, 'p> Node<'v, 'p> {
     /// The whole number under a key, within bounds.
     pub fn number(&self, report: &mut Report, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
         let node = self.get(key)?;
-        let number = node.value.as_i64().filter(|n| range.contains(n));
+        let number = match node.value {
+            Tree::Number(number) => number.as_i64().filter(|n| range.contains(n)),
+            _ => None,
+        };
         if number.is_none() {
             let found = match node.value {
-                Value::Number(n) => n.to_string(),
-                other => kind(other).to_string(),
+                Tree::Number(n) => n.to_string(),
+                other => other.kind().to_string(),
             };
             let (low, high) = (range.start(), range.end());
             let message = format!("expected a whole number from {low} to {high}, found {found}");
@@ -157,17 +156,17 @@ impl<'v, 'p> Node<'v, 'p> {
     /// The boolean under a key.
     pub fn flag(&self, report: &mut Report, key: &str) -> Option<bool> {
         let node = self.get(key)?;
-        let flag = node.value.as_bool();
-        if flag.is_none() {
-            node.wrong(report, "true or false");
+        if let Tree::Bool(flag) = node.value {
+            return Some(*flag);
         }
-        flag
+        node.wrong(report, "true or false");
+        None
     }
 
     /// Notes keys that are in none of these lists.
     pub fn known(&self, report: &mut Report, used: &[&str], unused: &[&str]) {
         let Some(object) = self.value.as_object() else { return };
-        for key in object.keys().map(String::as_str).filter(|k| !used.contains(k) && !unused.contains(k)) {
+        for key in object.keys().filter(|k| !used.contains(k) && !unused.contains(k)) {
             report.notice(self.path_of(key), "this key is not known and has no effect");
         }
     }
@@ -182,22 +181,22 @@ impl<'v, 'p> Node<'v, 'p> {
 /// How deep values may nest. AWS's reach 8.
 const MAX_DEPTH: usize = 32;
 
-fn refuse_denials(value: &Value, place: &Place<'_>, depth: usize, report: &mut Report) {
+fn refuse_denials(value: &Tree<'_>, place: &Place<'_>, depth: usize, report: &mut Report) {
     if depth == 0 {
         let message = format!("values nest more than {MAX_DEPTH} deep");
         report.fault("InvalidParameterValue", place.to_string(), message);
         return;
     }
     match value {
-        Value::Array(items) => {
+        Tree::List(items) => {
             for (i, item) in items.iter().enumerate() {
                 // A list within a list has no key of its own.
                 let place = place.child("", Some(i));
                 refuse_denials(item, &place, depth - 1, report);
             }
         }
-        Value::Object(object) => {
-            for (key, value) in object {
+        Tree::Object(object) => {
+            for (key, value) in object.iter() {
                 let place = place.child(key, None);
                 // What is there to deny is told apart by its own reader.
                 if key == "NetworkAcls" && place.parent.is_some_and(|p| p.parent.is_none()) {
@@ -205,21 +204,21 @@ fn refuse_denials(value: &Value, place: &Place<'_>, depth: usize, report: &mut R
                 } else if denies(key, value) {
                     let message = "security groups only permit: a rule cannot deny";
                     report.fault("InvalidParameterValue", place.to_string(), message);
-                } else if value.is_array() || value.is_object() {
+                } else if matches!(value, Tree::List(_) | Tree::Object(_)) {
                     refuse_denials(value, &place, depth - 1, report);
                 }
             }
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::String(_) => {}
     }
 }
 
 /// Refuses deep nesting alone.
-fn refuse_depth(value: &Value, place: &Place<'_>, depth: usize, report: &mut Report) {
-    let inner: Vec<&Value> = match value {
-        Value::Array(items) => items.iter().collect(),
-        Value::Object(object) => object.values().collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return,
+fn refuse_depth(value: &Tree<'_>, place: &Place<'_>, depth: usize, report: &mut Report) {
+    let inner: Vec<&Tree<'_>> = match value {
+        Tree::List(items) => items.iter().collect(),
+        Tree::Object(object) => object.iter().map(|(_, value)| value).collect(),
+        Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::String(_) => return,
     };
     if depth == 0 {
         let message = format!("values nest more than {MAX_DEPTH} deep");
@@ -231,19 +230,22 @@ fn refuse_depth(value: &Value, place: &Place<'_>, depth: usize, report: &mut Rep
 
 /// Whether a key and its value ask for traffic to be denied: an action that
 /// does not permit, or a key of denials that is not empty.
-fn denies(key: &str, value: &Value) -> bool {
-    let key = key.to_ascii_lowercase();
-    match key.as_str() {
-        "action" | "ruleaction" | "effect" => value
-            .as_str()
-            .is_some_and(|v| !["allow", "permit", "accept"].iter().any(|p| v.eq_ignore_ascii_case(p))),
-        // AWS's, of interfaces without a way to the internet; no rule.
-        "denyalligwtraffic" => false,
-        key if key.starts_with("deny") || key.ends_with("deny") => match value {
-            Value::Null | Value::Bool(false) => false,
-            Value::Array(items) => !items.is_empty(),
-            Value::Bool(true) | Value::Number(_) | Value::String(_) | Value::Object(_) => true,
-        },
-        _ => false,
+fn denies(key: &str, value: &Tree<'_>) -> bool {
+    let is = |word: &str| key.eq_ignore_ascii_case(word);
+    if is("action") || is("ruleaction") || is("effect") {
+        let permits = |v: &str| ["allow", "permit", "accept"].iter().any(|p| v.eq_ignore_ascii_case(p));
+        return value.as_str().is_some_and(|v| !permits(v));
+    }
+    let is_deny = |part: Option<&[u8; 4]>| part.is_some_and(|part| part.eq_ignore_ascii_case(b"deny"));
+    let bytes = key.as_bytes();
+    let is_of_denials = is_deny(bytes.first_chunk()) || is_deny(bytes.last_chunk());
+    // The one exception is AWS's, of interfaces without a way to the internet; no rule.
+    if !is_of_denials || is("denyalligwtraffic") {
+        return false;
+    }
+    match value {
+        Tree::Null | Tree::Bool(false) => false,
+        Tree::List(items) => !items.is_empty(),
+        Tree::Bool(true) | Tree::Number(_) | Tree::String(_) | Tree::Object(_) => true,
     }
 }

@@ -4,7 +4,7 @@ use engine::policy::Direction;
 use engine::verdict::Judgement;
 use policy::oracle::{self, Packet};
 use policy::{
-    Binding, Compiler, Context, ExplainRequest, Faults, MAX_FAULTS, Notice, Peer, Ports, Validated,
+    Arena, Binding, Compiler, Context, ExplainRequest, Faults, MAX_FAULTS, Notice, Peer, Ports, Validated,
 };
 use policy::{explain, merge, self_check, validate};
 use serde_json::{Value, json};
@@ -239,7 +239,11 @@ fn wrong_types_anywhere_are_faults_and_never_a_panic() {
 
 #[test]
 fn files_are_put_side_by_side() {
-    let parts = |a: Value, b: Value| merge(vec![("a".into(), a), ("b".into(), b)]);
+    let parts = |a: Value, b: Value| {
+        let arena = Arena::default();
+        let whole = merge(&arena, vec![("a".into(), arena.tree(&a)), ("b".into(), arena.tree(&b))]);
+        whole.map(|whole| json!(whole))
+    };
     let both = parts(
         json!({ "Vpcs": [1], "PrefixListEntries": { "pl-1": [] } }),
         json!({ "Vpcs": [2], "PrefixListEntries": { "pl-2": [] } }),

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{context, group, interface, ports};
-use policy::{Edited, Peer, Validated, edit, validate};
+use policy::{Arena, Edited, Peer, Validated, edit, validate};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ fn policy() -> Validated {
 }
 
 fn done(policy: &Validated, action: &str, request: &Value) -> Edited {
-    let edited = edit(policy, action, request).expect("a known action");
+    let edited = edit(policy, action, &Arena::default().tree(request)).expect("a known action");
     let edited = edited.unwrap_or_else(|faults| panic!("{action}: {faults:?}"));
     // What a change makes is a policy that a push would make, rule ids and all.
     assert_eq!(read(&edited.policy.to_document()), edited.policy, "{action}");
@@ -58,8 +58,10 @@ fn done(policy: &Validated, action: &str, request: &Value) -> Edited {
 
 /// What is wrong with a request: code, place, words.
 fn refused(policy: &Validated, action: &str, request: &Value) -> Vec<(&'static str, String, String)> {
-    let faults =
-        edit(policy, action, request).expect("a known action").map(|_| ()).expect_err("it is refused");
+    let faults = edit(policy, action, &Arena::default().tree(request))
+        .expect("a known action")
+        .map(|_| ())
+        .expect_err("it is refused");
     faults.errors.into_iter().map(|f| (f.code, f.path, f.message)).collect()
 }
 
@@ -453,15 +455,12 @@ fn r6_5_d6_prefix_lists_change_by_versions() {
 
 #[test]
 fn what_is_no_request_is_refused() {
-    assert!(edit(&policy(), "DescribeSecurityGroups", &json!({})).is_none());
+    assert!(edit(&policy(), "DescribeSecurityGroups", &Arena::default().tree(&json!({}))).is_none());
     for request in [json!([]), json!(7), json!(null)] {
         assert_eq!(refused(&policy(), "DeleteSecurityGroup", &request)[0].0, "InvalidParameterValue");
     }
-    let noticed = edit(
-        &policy(),
-        "CreateSecurityGroup",
-        &json!({ "GroupName": "n", "Description": "d", "VpcId": "vpc-1", "Colour": 1 }),
-    );
+    let request = json!({ "GroupName": "n", "Description": "d", "VpcId": "vpc-1", "Colour": 1 });
+    let noticed = edit(&policy(), "CreateSecurityGroup", &Arena::default().tree(&request));
     assert_eq!(noticed.unwrap().unwrap().notices[0].path, "Colour");
 }
 

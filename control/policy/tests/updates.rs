@@ -13,7 +13,9 @@ use engine::policy::Direction;
 use engine::snapshot::Snapshot;
 use large::large;
 use policy::oracle::Packet;
-use policy::{Compiler, Edited, Rulebook, Validated, edit, oracle, self_check, self_check_changes, validate};
+use policy::{
+    Arena, Compiler, Edited, Rulebook, Validated, edit, oracle, self_check, self_check_changes, validate,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -33,7 +35,8 @@ struct Change {
 fn change(policy: &Validated, action: &str, request: &Value) -> Change {
     let mut compiler = Compiler::new(20_000);
     let before = compiler.compile(policy, 1, &ports()).unwrap();
-    let Edited { policy: next, is_settled, .. } = edit(policy, action, request).unwrap().unwrap();
+    let Edited { policy: next, is_settled, .. } =
+        edit(policy, action, &Arena::default().tree(request)).unwrap().unwrap();
     assert!(is_settled, "{action} leaves nothing to validation");
     let after = compiler.compile(&next, 2, &ports()).unwrap();
     let book = Rulebook::new(Arc::new(policy.clone())).with(Arc::new(next.clone()));

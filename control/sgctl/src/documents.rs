@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
+use policy::{Arena, Object, Tree};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -40,23 +41,33 @@ fn is_standard_input(file: &Path) -> bool {
 }
 
 fn read_all(files: &[PathBuf]) -> Result<Documents, Failure> {
+    let arena = Arena::default();
+    let files: Vec<File> = files.iter().map(|file| read_one(file)).collect::<Result<_, _>>()?;
     let mut parts = Vec::new();
-    for file in files {
-        parts.extend(read_one(file)?);
+    for file in &files {
+        match &file.content {
+            Content::Json(bytes) => {
+                let read = policy::parse(&arena, &file.name, bytes);
+                parts.extend(read.map_err(|faults| invalid(json!(faults)))?);
+            }
+            Content::Yaml(values) => {
+                parts.extend(values.iter().map(|value| (file.name.clone(), arena.tree(value))));
+            }
+        }
     }
     let origins = if parts.len() > 1 { origins(&parts) } else { vec![] };
-    let whole = policy::merge(parts).map_err(|faults| invalid(json!(faults)))?;
-    Ok(Documents { whole, origins })
+    let whole = policy::merge(&arena, parts).map_err(|faults| invalid(json!(faults)))?;
+    Ok(Documents { whole: json!(whole), origins })
 }
 
-fn origins(parts: &[(String, Value)]) -> Vec<Origin> {
+fn origins(parts: &[(String, Tree<'_>)]) -> Vec<Origin> {
     let mut origins: Vec<Origin> = Vec::new();
     let mut lengths = std::collections::HashMap::new();
     for (file, part) in parts {
-        for (list, value) in part.as_object().into_iter().flatten() {
-            let Some(items) = value.as_array() else { continue };
+        for (list, value) in part.as_object().iter().flat_map(Object::iter) {
+            let Some(items) = value.as_list() else { continue };
             let start = lengths.entry(list).or_insert(0);
-            origins.push(Origin { list: list.clone(), start: *start, file: file.clone() });
+            origins.push(Origin { list: list.to_string(), start: *start, file: file.clone() });
             *start += items.len();
         }
     }
@@ -85,7 +96,18 @@ impl Documents {
     }
 }
 
-fn read_one(file: &Path) -> Result<Vec<(String, Value)>, Failure> {
+/// What is in a file.
+struct File {
+    name: String,
+    content: Content,
+}
+
+enum Content {
+    Json(Vec<u8>),
+    Yaml(Vec<Value>),
+}
+
+fn read_one(file: &Path) -> Result<File, Failure> {
     let mut bytes = Vec::new();
     let read = match is_standard_input(file) {
         true => std::io::stdin().lock().read_to_end(&mut bytes),
@@ -95,10 +117,11 @@ fn read_one(file: &Path) -> Result<Vec<(String, Value)>, Failure> {
     read.map_err(|error| {
         Failure::local(EXIT_OTHER, "UnreadableFile", format!("{name} cannot be read: {error}"))
     })?;
-    match is_yaml(file, &bytes) {
-        true => yaml(&name, &bytes),
-        false => policy::parse(&name, &bytes).map_err(|faults| invalid(json!(faults))),
-    }
+    let content = match is_yaml(file, &bytes) {
+        true => Content::Yaml(yaml(&name, &bytes)?),
+        false => Content::Json(bytes),
+    };
+    Ok(File { name, content })
 }
 
 /// By name; where that says nothing, by the first character. JSON is YAML too,
@@ -113,12 +136,12 @@ fn is_yaml(file: &Path, bytes: &[u8]) -> bool {
 }
 
 /// One document or several, divided by `---`; those that are empty are left out.
-fn yaml(name: &str, bytes: &[u8]) -> Result<Vec<(String, Value)>, Failure> {
+fn yaml(name: &str, bytes: &[u8]) -> Result<Vec<Value>, Failure> {
     let wrong = |message: String| {
         let error = json!({ "code": "MalformedDocument", "message": message, "path": name });
         invalid(json!({ "errors": [error], "not_listed": 0 }))
     };
-    let mut parts = Vec::new();
+    let mut values = Vec::new();
     for document in serde_yaml_ng::Deserializer::from_slice(bytes) {
         // By way of YAML's own values, which refuse a key that is there twice.
         let value = serde_yaml_ng::Value::deserialize(document)
@@ -126,12 +149,12 @@ fn yaml(name: &str, bytes: &[u8]) -> Result<Vec<(String, Value)>, Failure> {
         let value = serde_json::to_value(value)
             .map_err(|error| wrong(format!("has what JSON cannot say: {error}")))?;
         if !value.is_null() {
-            parts.push((name.to_string(), value));
+            values.push(value);
         }
     }
-    match parts.is_empty() {
+    match values.is_empty() {
         true => Err(wrong("the file is empty".to_string())),
-        false => Ok(parts),
+        false => Ok(values),
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod edits;
 
-use policy::{Compiler, Context, Faults, MAX_FAULTS, Ports, Validated, merge, parse, self_check, validate};
-use serde_json::Value;
+use policy::{
+    Arena, Compiler, Context, Faults, MAX_FAULTS, Ports, Tree, Validated, merge, parse, self_check,
+    validate_tree,
+};
 
 use crate::example::{context, ports};
 use crate::input::Input;
@@ -19,9 +21,10 @@ const MOST_TEXT: usize = 503;
 pub fn document(bytes: &[u8]) {
     let bytes = &bytes[..bytes.len().min(MOST)];
     match bytes {
-        [0, edits @ ..] => judged(&edits::edited(&mut Input(edits))),
+        [0, edits @ ..] => judged(&Arena::default().tree(&edits::edited(&mut Input(edits)))),
         _ => {
-            let merged = parse("fuzz.json", bytes).and_then(merge);
+            let arena = Arena::default();
+            let merged = parse(&arena, "fuzz.json", bytes).and_then(|parts| merge(&arena, parts));
             match merged {
                 Ok(document) => judged(&document),
                 Err(faults) => told(&faults),
@@ -30,9 +33,9 @@ pub fn document(bytes: &[u8]) {
     }
 }
 
-fn judged(document: &Value) {
+fn judged(document: &Tree<'_>) {
     let ports = ports();
-    match validate(document, &context(&ports)) {
+    match validate_tree(document, &context(&ports)) {
         Ok((policy, notices)) => {
             assert!(notices.len() <= MAX_FAULTS + 1);
             accepted(&policy, &ports);
@@ -42,7 +45,7 @@ fn judged(document: &Value) {
     // What is wrong with a whole document may be right for a page of one, and when restored.
     let none = Ports::default();
     let lenient = Context { ports: &none, partial: true, missing_ports_are_notices: true };
-    if let Err(faults) = validate(document, &lenient) {
+    if let Err(faults) = validate_tree(document, &lenient) {
         told(&faults);
     }
 }
@@ -79,11 +82,13 @@ fn accepted(policy: &Validated, ports: &Ports) {
 /// A policy survives the way to disk and back, also onto a switch without ports.
 fn restored(policy: &Validated, ports: &Ports) {
     let stored = policy.to_document().to_string();
-    let document = parse("stored", stored.as_bytes()).and_then(merge).expect("what is stored is a document");
-    let (again, _) = validate(&document, &context(ports)).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let arena = Arena::default();
+    let document = parse(&arena, "stored", stored.as_bytes()).and_then(|parts| merge(&arena, parts));
+    let document = document.expect("what is stored is a document");
+    let (again, _) = validate_tree(&document, &context(ports)).unwrap_or_else(|faults| panic!("{faults:?}"));
     assert_eq!(&again, policy);
     let none = Ports::default();
     let elsewhere = Context { ports: &none, partial: false, missing_ports_are_notices: true };
-    let (bare, _) = validate(&document, &elsewhere).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let (bare, _) = validate_tree(&document, &elsewhere).unwrap_or_else(|faults| panic!("{faults:?}"));
     assert_eq!(&bare, policy);
 }

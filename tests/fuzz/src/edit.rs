@@ -1,6 +1,6 @@
 //! The bodies of single changes.
 
-use policy::{Edited, Validated, merge, parse, validate};
+use policy::{Arena, Edited, Validated, merge, parse, validate};
 
 use crate::example::{context, document, ports};
 
@@ -15,7 +15,9 @@ pub fn edit(bytes: &[u8]) {
         let space = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
         let (action, request) = line.split_at(space);
         let Ok(action) = std::str::from_utf8(action) else { continue };
-        let Ok(request) = parse("the request", request).and_then(merge) else { continue };
+        let arena = Arena::default();
+        let request = parse(&arena, "the request", request).and_then(|parts| merge(&arena, parts));
+        let Ok(request) = request else { continue };
         let before = policy.clone();
         match policy::edit(&policy, action, &request) {
             None => {}

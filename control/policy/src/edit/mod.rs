@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::model::Validated;
 use crate::reader::Node;
 use crate::report::{Faults, Notice, Report};
+use crate::tree::Tree;
 use crate::validate::groups::group_id;
 use crate::validate::{quotas, sort_rules};
 
@@ -37,7 +38,7 @@ pub struct Edited {
 /// # Errors
 /// Everything that is wrong with the request, each with its place in it. The
 /// policy is only borrowed: nothing is half done.
-pub fn edit(policy: &Validated, action: &str, request: &Value) -> Option<Result<Edited, Faults>> {
+pub fn edit(policy: &Validated, action: &str, request: &Tree<'_>) -> Option<Result<Edited, Faults>> {
     let (change, is_settled) = find(action)?;
     let mut report = Report::default();
     let mut next = policy.clone();
@@ -118,7 +119,7 @@ fn no_group(report: &mut Report, id: &str, path: String) {
 /// The strings of the list under a key, each with its path.
 fn strings<'v>(node: &Node<'v, '_>, report: &mut Report, key: &str) -> Vec<(&'v str, String)> {
     let Some(list) = node.get(key) else { return vec![] };
-    let Some(items) = list.value.as_array() else {
+    let Some(items) = list.value.as_list() else {
         report.fault("InvalidParameterValue", list.path(), "expected a list of strings");
         return vec![];
     };

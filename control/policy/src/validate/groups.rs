@@ -1,11 +1,11 @@
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-
-use serde_json::Value;
 
 use super::{cidr, is_id, is_plain, keys, known};
 use crate::model::{Peer, Rule, RuleService, SecurityGroup, Validated};
 use crate::reader::Node;
 use crate::report::Report;
+use crate::tree::Tree;
 
 pub(crate) const NO_SOURCE: &str =
     "The request must contain exactly one of: cidrIp, cidrIpv6, prefixListId, or referencedGroupId";
@@ -178,12 +178,12 @@ pub(crate) fn permissions(
 ) -> Permissions {
     let mut found = Permissions::default();
     let mut seen = HashSet::new();
-    for (n, node) in group.list(report, key).into_iter().enumerate() {
+    for (n, node) in group.list(report, key).enumerate() {
         known(&node, report, &keys::PERMISSION);
         let service = service(report, &node);
         let mut sources = 0;
         for (list, about) in LISTS {
-            for (m, item) in node.list(report, list).into_iter().enumerate() {
+            for (m, item) in node.list(report, list).enumerate() {
                 sources += 1;
                 known(&item, report, &keys::PEER);
                 if item.has(about) && LISTS.iter().any(|(_, other)| *other != about && item.has(other)) {
@@ -262,24 +262,23 @@ pub(crate) fn service(report: &mut Report, node: &Node<'_, '_>) -> Option<RuleSe
 
 /// The protocol by name or number (S21, D3); `Some(None)` for all.
 fn protocol(report: &mut Report, node: &Node<'_, '_>) -> Option<Option<u8>> {
-    let value = node.get("IpProtocol").map_or(&Value::Null, |protocol| protocol.value);
+    let value = node.get("IpProtocol").map_or(&Tree::Null, |protocol| protocol.value);
     let text = match value {
-        Value::String(text) => text.to_lowercase(),
+        Tree::String(text) => Cow::Borrowed(*text),
         // A number, or what is no protocol at all.
-        other => other.to_string(),
+        other => Cow::Owned(other.to_string()),
     };
-    let number = match text.as_str() {
-        "-1" | "all" => return Some(None),
-        "tcp" => Some(6),
-        "udp" => Some(17),
-        "icmp" => Some(1),
-        "icmpv6" => Some(58),
+    let names = [("tcp", 6), ("udp", 17), ("icmp", 1), ("icmpv6", 58)];
+    let number = match &*text {
+        "-1" => return Some(None),
+        all if all.eq_ignore_ascii_case("all") => return Some(None),
         digits if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok(),
-        _ => None,
+        name => names.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map(|(_, number)| *number),
     };
     if number.is_none() {
+        let text = text.to_lowercase();
         let wanted = match value {
-            Value::Null => "VPC security group rules must specify protocols explicitly.",
+            Tree::Null => "VPC security group rules must specify protocols explicitly.",
             _ => "It takes tcp, udp, icmp, icmpv6, -1 or a number from 0 to 255.",
         };
         let message = format!("Invalid value '{text}' for protocol. {wanted}");

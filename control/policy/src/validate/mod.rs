@@ -20,6 +20,7 @@ use crate::model::{SecurityGroup, Validated};
 use crate::ports::Ports;
 use crate::reader::Node;
 use crate::report::{Faults, Notice, Report};
+use crate::tree::{Arena, Tree};
 
 /// What a document is validated against.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,14 @@ pub struct Context<'c> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn validate(document: &Value, context: &Context<'_>) -> Result<(Validated, Vec<Notice>), Faults> {
+    validate_tree(&Arena::default().tree(document), context)
+}
+
+/// The same of a document as it is read.
+///
+/// # Errors
+/// As above.
+pub fn validate_tree(document: &Tree<'_>, context: &Context<'_>) -> Result<(Validated, Vec<Notice>), Faults> {
     let mut report = Report::default();
     let mut all = Validated::default();
     let root = Node::root(document);

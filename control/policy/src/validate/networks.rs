@@ -58,10 +58,10 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
 
 /// The IPv6 blocks that are in force.
 fn associated<'v, 's>(node: &'s Node<'v, '_>, report: &mut Report) -> Vec<Node<'v, 's>> {
-    let mut blocks = node.list(report, "Ipv6CidrBlockAssociationSet");
+    let mut blocks: Vec<_> = node.list(report, "Ipv6CidrBlockAssociationSet").collect();
     blocks.retain(|block| {
         let state = block.get("Ipv6CidrBlockState").and_then(|s| s.value.get("State"));
-        state.is_none_or(|state| state == "associated")
+        state.is_none_or(|state| state.as_str() == Some("associated"))
     });
     blocks
 }

@@ -15,7 +15,7 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
             let message = format!("The prefix list ID '{id}' is malformed");
             report.fault("InvalidPrefixListId.Malformed", node.path_of("PrefixListId"), message);
         }
-        let listed = by_id.as_ref().map(|e| e.list(report, id)).unwrap_or_default();
+        let listed: Vec<_> = by_id.iter().flat_map(|e| e.list(report, id)).collect();
         let ipv6 = match node.string(report, "AddressFamily") {
             Some("IPv6") => true,
             Some("IPv4") => false,
@@ -23,7 +23,7 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
             None => listed
                 .first()
                 .and_then(|entry| entry.value.get("Cidr"))
-                .or_else(|| node.value.get("Cidrs")?.get(0))
+                .or_else(|| node.value.get("Cidrs")?.as_list()?.first())
                 .is_some_and(|first| first.as_str().is_some_and(|text| text.contains(':'))),
             Some(other) => {
                 let message = format!("expected IPv4 or IPv6, found {other}");
@@ -73,7 +73,7 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
 /// The blocks of `describe-prefix-lists`, which come with the list.
 fn bare(node: &Node<'_, '_>, report: &mut Report, ipv6: bool) -> Vec<(IpNet, Option<String>)> {
     let Some(list) = node.get("Cidrs") else { return vec![] };
-    let Some(items) = list.value.as_array() else {
+    let Some(items) = list.value.as_list() else {
         report.fault("InvalidParameterValue", list.path(), "expected a list");
         return vec![];
     };

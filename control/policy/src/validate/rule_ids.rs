@@ -9,7 +9,7 @@ use crate::report::Report;
 /// Takes ids and descriptions from `SecurityGroupRules`, each of which must be
 /// a rule of its group, and makes ids for rules that have none.
 pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated) {
-    let items = root.list(report, "SecurityGroupRules");
+    let items: Vec<_> = root.list(report, "SecurityGroupRules").collect();
     if !items.is_empty() {
         name_rules(&items, report, all);
     }

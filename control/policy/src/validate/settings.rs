@@ -16,13 +16,13 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report) -> Settings {
     if let Some(interfaces) = node.child(report, "NetworkInterfaces") {
         for id in interfaces.value.as_object().into_iter().flat_map(|object| object.keys()) {
             if let Some(chosen) = interfaces.child(report, id) {
-                settings.interfaces.insert(id.clone(), interface(&chosen, report));
+                settings.interfaces.insert(id.to_string(), interface(&chosen, report));
             }
         }
     }
     settings.quotas = match node.get("Quotas") {
         Some(quotas) if quotas.value.as_str() == Some("unlimited") => None,
-        Some(quotas) if quotas.value.is_object() => Some(self::quotas(&quotas, report)),
+        Some(quotas) if quotas.value.as_object().is_some() => Some(self::quotas(&quotas, report)),
         Some(quotas) => {
             report.fault("InvalidParameterValue", quotas.path(), "expected \"unlimited\" or an object");
             None
@@ -36,7 +36,7 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report) -> Settings {
 const MAX_EXEMPT_SERVICES: usize = 16;
 
 fn exempt_services(node: &Node<'_, '_>, report: &mut Report) -> Vec<ExemptService> {
-    let items = node.list(report, "ExemptServices");
+    let items: Vec<_> = node.list(report, "ExemptServices").collect();
     if items.len() > MAX_EXEMPT_SERVICES {
         let message = format!("expected {MAX_EXEMPT_SERVICES} services at most, found {}", items.len());
         report.fault("InvalidParameterValue", node.path_of("ExemptServices"), message);
