@@ -3,7 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use engine::pipeline::InterfaceCounters;
-use policy::{Rule, SecurityGroup};
+use policy::{Id, Rule, SecurityGroup};
 use serde_json::{Value, json};
 
 use crate::switch::Switch;
@@ -52,7 +52,7 @@ fn interfaces(switch: &Switch) -> Vec<Value> {
     let workers = switch.datapath.workers();
     let mut names: Vec<_> = switch.compiler.interface_names().iter().collect();
     names.sort_by_key(|&(_, name)| name);
-    let item = |(id, name): (&engine::ids::InterfaceId, &String)| {
+    let item = |(id, name): (&engine::ids::InterfaceId, &Id)| {
         let of_worker: Vec<_> = workers.iter().filter_map(|w| w.counters.interface(*id)).collect();
         let sum = |of: fn(&InterfaceCounters) -> u64| of_worker.iter().map(|c| of(c)).sum::<u64>();
         json!({

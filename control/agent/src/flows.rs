@@ -18,7 +18,7 @@ use engine::ids::InterfaceId;
 use engine::policy::Direction;
 use engine::verdict::Judgement;
 use ipnet::IpNet;
-use policy::{Rulebook, oracle};
+use policy::{Id, Rulebook, oracle};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ pub fn routes() -> Router<Api> {
 #[serde(default)]
 pub struct FlowFilter {
     /// Of this interface.
-    pub interface: Option<String>,
+    pub interface: Option<Id>,
     /// Of this protocol number.
     pub protocol: Option<u8>,
     /// With an end in this block, or at this address.
@@ -60,7 +60,7 @@ pub struct FlowFilter {
     /// In this state, by its label.
     pub state: Option<String>,
     /// In this VPC.
-    pub vpc: Option<String>,
+    pub vpc: Option<Id>,
 }
 
 type Admits = Arc<dyn Fn(&Entry) -> bool + Send + Sync>;
@@ -118,12 +118,12 @@ struct ListQuery {
     limit: Option<usize>,
     /// Untracked flows of the last minute as well.
     untracked: bool,
-    interface: Option<String>,
+    interface: Option<Id>,
     protocol: Option<u8>,
     address: Option<String>,
     port: Option<u16>,
     state: Option<String>,
-    vpc: Option<String>,
+    vpc: Option<Id>,
 }
 
 async fn list(
@@ -191,7 +191,7 @@ pub fn shown(entry: &Entry, names: &Names) -> Value {
 
 /// A flow that has none.
 pub fn shown_untracked(flow: &UntrackedFlow) -> Value {
-    let end = |address: IpAddr, port: u16, interface: &Option<String>| json!({ "Address": address.to_string(), "Port": port, "NetworkInterfaceId": interface, "Tracked": false });
+    let end = |address: IpAddr, port: u16, interface: &Option<Id>| json!({ "Address": address.to_string(), "Port": port, "NetworkInterfaceId": interface, "Tracked": false });
     let Tuple { protocol, src, dst, src_port, dst_port } = flow.tuple;
     json!({
         "VpcId": flow.vpc,
@@ -271,7 +271,7 @@ fn tuple_of(entry: &Entry) -> Tuple {
 /// What a flow without a connection would be judged as: it passes if both ends
 /// that are ours let it.
 pub fn untracked_passes(book: &Rulebook, flow: &UntrackedFlow) -> bool {
-    let ends: [(&Option<String>, Direction, oracle::Packet); 2] = [
+    let ends: [(&Option<Id>, Direction, oracle::Packet); 2] = [
         (&flow.sender, Direction::Outbound, flow.tuple.at_sender()),
         (&flow.receiver, Direction::Inbound, flow.tuple.at_receiver()),
     ];
@@ -285,12 +285,12 @@ pub fn untracked_passes(book: &Rulebook, flow: &UntrackedFlow) -> bool {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "PascalCase")]
 struct KillRequest {
-    interface: Option<String>,
+    interface: Option<Id>,
     protocol: Option<u8>,
     address: Option<String>,
     port: Option<u16>,
     state: Option<String>,
-    vpc: Option<String>,
+    vpc: Option<Id>,
     /// Those that rules would not let open any more.
     no_longer_allowed: bool,
     /// Whatever else is said or not.
@@ -414,7 +414,7 @@ async fn top(
     ]);
     let shown = talkers.iter().take(limit).map(|talker| {
         let Tuple { protocol, src, dst, src_port, dst_port } = talker.tuple;
-        let end = |address: IpAddr, port, interface: &Option<String>| {
+        let end = |address: IpAddr, port, interface: &Option<Id>| {
             json!({ "Address": address.to_string(), "Port": port, "NetworkInterfaceId": interface })
         };
         json!({

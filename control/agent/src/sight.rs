@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 use engine::packet::{ArpOperation, Body, Packet, TcpFlags, Transport};
 use engine::pipeline::{Fate, KnownConnection, PassClass};
 use engine::verdict::DropReason;
-use policy::{Between, EndExplanation, NetworkInterface, explain_ends};
+use policy::{Between, EndExplanation, Id, NetworkInterface, explain_ends};
 use serde_json::{Value, json};
 use worker::Traced;
 
@@ -22,7 +22,7 @@ fn stage(name: &str, text: impl Into<String>) -> Value {
 /// force, if it is still the one that the packet was judged by.
 pub fn shown(switch: &Switch, names: &Names, traced: &Traced) -> Value {
     let seen = &traced.observation;
-    let interface = |id| names.interfaces.get(&id).map(String::as_str);
+    let interface = |id| names.interfaces.get(&id).map(Id::as_str);
     let (sender, receiver) = (interface(seen.sender), interface(seen.receiver));
     let port = switch.ports.name(traced.port).unwrap_or("?");
     let mut stages = Vec::new();
@@ -37,7 +37,7 @@ pub fn shown(switch: &Switch, names: &Names, traced: &Traced) -> Value {
             let from = match (sender, seen.vpc) {
                 (Some(id), _) => format!("from {id}"),
                 (None, Some(vpc)) => {
-                    format!("by an uplink of {}", names.vpcs.get(&vpc).map_or("?", String::as_str))
+                    format!("by an uplink of {}", names.vpcs.get(&vpc).map_or("?", Id::as_str))
                 }
                 (None, None) => "from a port that serves nothing".to_string(),
             };

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use engine::ids::InterfaceId;
 use engine::pipeline::PassClass;
 use engine::verdict::DropReason;
-use policy::{Peer, Rule, SecurityGroup, Validated};
+use policy::{Id, Peer, Rule, SecurityGroup, Validated};
 use serde_json::{Map, Value, json};
 use worker::{BURST_SIZES, WorkerStage, WorkerView};
 
@@ -119,7 +119,7 @@ pub fn roles(switch: &Switch) -> HashMap<&str, String> {
     for binding in bindings {
         match binding {
             policy::Binding::Interface { interface, port } => {
-                roles.insert(port, interface.clone());
+                roles.insert(port, interface.to_string());
             }
             policy::Binding::Uplink { port, vpc, vlan } => {
                 let tag = vlan.map_or(String::new(), |v| format!(" vlan {v}"));
@@ -182,7 +182,7 @@ fn drop_counts(count: impl Fn(DropReason) -> u64) -> Map<String, Value> {
 pub fn drops(switch: &Switch) -> Value {
     let workers = switch.datapath.workers();
     let total = drop_counts(|reason| workers.iter().map(|w| w.counters.drops.get(reason)).sum());
-    let of_interface = |(id, name): (&InterfaceId, &String)| {
+    let of_interface = |(id, name): (&InterfaceId, &Id)| {
         let counters: Vec<_> = workers.iter().filter_map(|w| w.counters.interface(*id)).collect();
         let counts = drop_counts(|reason| counters.iter().map(|c| c.drops.get(reason)).sum());
         (!counts.is_empty()).then(|| json!({ "NetworkInterfaceId": name, "Drops": counts }))

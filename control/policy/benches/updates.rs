@@ -164,7 +164,7 @@ fn memory() {
             interface.addresses = (0..10).map(address).collect();
             if sets == 2 {
                 // A pair that few others have.
-                interface.groups.push(format!("sg-{}", (n * 7 + n / 1000) % 1000));
+                interface.groups.push(format!("sg-{}", (n * 7 + n / 1000) % 1000).into());
                 interface.groups.sort_unstable();
                 interface.groups.dedup();
             }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
+use crate::model::Id;
+
 /// Objects in the order of their ids. A copy costs nothing, a change of one
 /// object as much as a search, and what two copies differ in is found by
 /// looking at what they do not share.
 #[derive(Clone, Debug)]
-pub struct ById<T>(OrdMap<String, Arc<T>>);
+pub struct ById<T>(OrdMap<Id, Arc<T>>);
 
 impl<T> Default for ById<T> {
     fn default() -> ById<T> {
@@ -49,7 +51,7 @@ impl<T> ById<T> {
     }
 
     /// The ids, in order.
-    pub fn keys(&self) -> impl ExactSizeIterator<Item = &String> {
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &Id> {
         self.0.keys()
     }
 
@@ -59,12 +61,12 @@ impl<T> ById<T> {
     }
 
     /// Both.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&String, &T)> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&Id, &T)> {
         self.0.iter().map(|(id, object)| (id, object.as_ref()))
     }
 
     /// Puts an object under an id, and returns the one that was there.
-    pub fn insert(&mut self, id: String, object: T) -> Option<Arc<T>> {
+    pub fn insert(&mut self, id: Id, object: T) -> Option<Arc<T>> {
         self.0.insert(id, Arc::new(object))
     }
 
@@ -103,18 +105,16 @@ impl<T: Clone> ById<T> {
     where
         T: Default,
     {
-        Arc::make_mut(self.0.entry(id.to_string()).or_default())
+        Arc::make_mut(self.0.entry(id.into()).or_default())
     }
 
     /// Changes all objects.
     pub fn change_all(&mut self, mut change: impl FnMut(&mut T)) {
-        let all = std::mem::take(&mut self.0).into_iter();
-        self.0 = all
-            .map(|(id, mut object)| {
-                change(Arc::make_mut(&mut object));
-                (id, object)
-            })
-            .collect();
+        // One by one: what iterates over all of them copies each.
+        let ids: Vec<Id> = self.0.keys().cloned().collect();
+        for id in ids {
+            self.get_mut(&id).into_iter().for_each(&mut change);
+        }
     }
 }
 
@@ -135,15 +135,15 @@ impl<T: Eq> ById<T> {
     }
 }
 
-impl<T> FromIterator<(String, T)> for ById<T> {
-    fn from_iter<I: IntoIterator<Item = (String, T)>>(objects: I) -> ById<T> {
-        ById(objects.into_iter().map(|(id, object)| (id, Arc::new(object))).collect())
+impl<K: Into<Id>, T> FromIterator<(K, T)> for ById<T> {
+    fn from_iter<I: IntoIterator<Item = (K, T)>>(objects: I) -> ById<T> {
+        ById(objects.into_iter().map(|(id, object)| (id.into(), Arc::new(object))).collect())
     }
 }
 
-impl<T> Extend<(String, T)> for ById<T> {
-    fn extend<I: IntoIterator<Item = (String, T)>>(&mut self, objects: I) {
-        self.0.extend(objects.into_iter().map(|(id, object)| (id, Arc::new(object))));
+impl<K: Into<Id>, T> Extend<(K, T)> for ById<T> {
+    fn extend<I: IntoIterator<Item = (K, T)>>(&mut self, objects: I) {
+        self.0.extend(objects.into_iter().map(|(id, object)| (id.into(), Arc::new(object))));
     }
 }
 

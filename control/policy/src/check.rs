@@ -12,7 +12,7 @@ use engine::verdict::Judgement;
 use ipnet::IpNet;
 
 use crate::compile::Compiler;
-use crate::model::{NetworkInterface, Peer, RuleService, Validated};
+use crate::model::{Id, NetworkInterface, Peer, RuleService, Validated};
 use crate::oracle::{self, Packet};
 use crate::rulebook::Rulebook;
 
@@ -21,7 +21,7 @@ use crate::rulebook::Rulebook;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
     /// The interface.
-    pub interface: String,
+    pub interface: Id,
     /// Which of its rules.
     pub direction: Direction,
     /// The packet.

@@ -292,13 +292,13 @@ fn explain_end(
         Judgement::Untracked => "untracked",
     };
     Ok(EndExplanation {
-        interface: interface.id.clone(),
+        interface: interface.id.to_string(),
         direction: match direction {
             Direction::Inbound => "inbound".to_string(),
             Direction::Outbound => "outbound".to_string(),
         },
         verdict: verdict.to_string(),
-        rules: permitting.iter().map(|r| r.id.clone()).collect(),
+        rules: permitting.iter().map(|r| r.id.to_string()).collect(),
         nearest,
         network_acl: None,
     })
@@ -321,7 +321,7 @@ fn refusing_acl(
         return None;
     }
     let subnet = interface.subnet.as_ref()?;
-    policy.network_acls.values().find(|acl| acl.subnets.contains(subnet)).map(|acl| acl.id.clone())
+    policy.network_acls.values().find(|acl| acl.subnets.contains(subnet)).map(|acl| acl.id.to_string())
 }
 
 /// The rule of a group that shares most with the packet.
@@ -362,5 +362,5 @@ fn nearest(
         }
     };
     let related = best.filter(|rule| shares(rule).0);
-    NearestMiss { group: group.to_string(), rule: related.map(|r| r.id.clone()), reason }
+    NearestMiss { group: group.to_string(), rule: related.map(|r| r.id.to_string()), reason }
 }

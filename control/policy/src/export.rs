@@ -22,8 +22,8 @@ impl Validated {
             }),
         };
         let chosen =
-            self.settings.interfaces.iter().map(|(id, chosen)| (id.clone(), interface_settings(chosen)));
-        let entries = self.prefix_lists.values().map(|l| (l.id.clone(), l.entries_document()));
+            self.settings.interfaces.iter().map(|(id, chosen)| (id.to_string(), interface_settings(chosen)));
+        let entries = self.prefix_lists.values().map(|l| (l.id.to_string(), l.entries_document()));
         let settings = object([
             ("Quotas", quotas),
             ("StrictRuleDescriptions", json!(self.settings.strict_rule_descriptions)),

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DEFAULT_GROUP, Peer, Rule, RuleService, SecurityGroup, Validated};
+use crate::model::{DEFAULT_GROUP, Id, Peer, Rule, RuleService, SecurityGroup, Validated};
 
 /// Ports by which machines are administered or databases asked, and what they
 /// are: not for everyone.
@@ -93,7 +93,7 @@ fn finding(
         severity,
         check: check.to_string(),
         id: id.to_string(),
-        security_group_rule_id: rule.map(|rule| rule.id.clone()),
+        security_group_rule_id: rule.map(|rule| rule.id.to_string()),
         message: message.into(),
     }
 }
@@ -105,7 +105,7 @@ struct Used<'p> {
 }
 
 fn used_groups(policy: &Validated) -> Used<'_> {
-    let members = policy.interfaces.values().flat_map(|i| &i.groups).map(String::as_str).collect();
+    let members = policy.interfaces.values().flat_map(|i| &i.groups).map(Id::as_str).collect();
     let rules = policy.groups.values().flat_map(|g| {
         let own = g.id.as_str();
         g.inbound.iter().chain(&g.outbound).map(move |rule| (own, rule))

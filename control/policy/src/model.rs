@@ -1,13 +1,19 @@
 //! What a validated document says, in types: nothing here needs checking again.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 
+use compact_str::CompactString;
 use engine::addr::MacAddr;
 use ipnet::IpNet;
 
 use crate::by_id::ById;
+
+/// An id. AWS's fit into it without memory of their own: a policy has tens of
+/// thousands, which are compared and copied all the time.
+pub type Id = CompactString;
 
 /// A whole policy. A copy shares all that is the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +49,7 @@ pub struct Vpc {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subnet {
     /// The VPC it belongs to.
-    pub vpc: String,
+    pub vpc: Id,
     /// Its blocks, the IPv4 one first.
     pub blocks: Vec<IpNet>,
 }
@@ -53,15 +59,15 @@ pub struct Subnet {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkAcl {
     /// `acl-...`
-    pub id: String,
+    pub id: Id,
     /// The VPC it belongs to.
-    pub vpc: String,
+    pub vpc: Id,
     /// What enters, by number.
     pub inbound: BTreeMap<u16, AclEntry>,
     /// What leaves, by number.
     pub outbound: BTreeMap<u16, AclEntry>,
     /// The subnets that it guards.
-    pub subnets: Vec<String>,
+    pub subnets: Vec<Id>,
 }
 
 /// One entry of a network ACL.
@@ -79,13 +85,13 @@ pub struct AclEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecurityGroup {
     /// `sg-...`
-    pub id: String,
+    pub id: Id,
     /// Its name.
     pub name: String,
     /// Its description.
     pub description: String,
     /// The VPC it belongs to.
-    pub vpc: String,
+    pub vpc: Id,
     /// Rules for what reaches its interfaces.
     pub inbound: Vec<Rule>,
     /// Rules for what leaves them.
@@ -96,7 +102,7 @@ pub struct SecurityGroup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// `sgr-` and 17 hex digits: the document's, or made from the rule's properties.
-    pub id: String,
+    pub id: Id,
     /// What it permits.
     pub service: RuleService,
     /// From or to whom.
@@ -124,11 +130,11 @@ pub enum Peer {
     /// An address block, in canonical form (D5).
     Cidr(IpNet),
     /// A prefix list.
-    PrefixList(String),
+    PrefixList(Id),
     /// The members of a group.
     Group {
         /// The group.
-        id: String,
+        id: Id,
         /// Whether it is gone or no longer reachable by a peering (D10, S36):
         /// then the rule matches nothing.
         stale: bool,
@@ -139,17 +145,17 @@ pub enum Peer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkInterface {
     /// `eni-...`
-    pub id: String,
+    pub id: Id,
     /// The VPC it is in.
-    pub vpc: String,
+    pub vpc: Id,
     /// The subnet it is in.
-    pub subnet: Option<String>,
+    pub subnet: Option<Id>,
     /// What it is attached to.
     pub attachment: Option<Attachment>,
     /// Its MAC.
     pub mac: MacAddr,
     /// Its groups, in the order of their ids and without repetition; never empty (S3).
-    pub groups: Vec<String>,
+    pub groups: Vec<Id>,
     /// Private addresses, the primary one of IPv4 before others of IPv4.
     pub addresses: Vec<IpAddr>,
     /// Delegated prefixes.
@@ -164,7 +170,7 @@ pub struct NetworkInterface {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
     /// `i-...`
-    pub instance: Option<String>,
+    pub instance: Option<Id>,
     /// 0 for the instance's primary interface (S10).
     pub device_index: Option<u32>,
 }
@@ -184,7 +190,7 @@ pub struct TrackingTimeouts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrefixList {
     /// `pl-...`
-    pub id: String,
+    pub id: Id,
     /// Its name.
     pub name: Option<String>,
     /// Its version.
@@ -203,9 +209,9 @@ pub struct PrefixList {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peering {
     /// `pcx-...`
-    pub id: String,
+    pub id: Id,
     /// Who asked for it, and who accepted.
-    pub vpcs: [String; 2],
+    pub vpcs: [Id; 2],
     /// Whether it is in force.
     pub active: bool,
 }
@@ -216,7 +222,7 @@ pub enum Binding {
     /// It serves an interface.
     Interface {
         /// The interface.
-        interface: String,
+        interface: Id,
         /// The port's name.
         port: String,
     },
@@ -225,7 +231,7 @@ pub enum Binding {
         /// The port's name.
         port: String,
         /// The VPC it carries.
-        vpc: String,
+        vpc: Id,
         /// Under this VLAN, or untagged.
         vlan: Option<u16>,
     },
@@ -303,15 +309,17 @@ pub const DEFAULT_GROUP: &str = "default";
 
 impl RuleService {
     /// The protocol as EC2 shows it (D3).
-    pub fn protocol(&self) -> String {
-        match self {
-            RuleService::All => "-1".to_string(),
-            RuleService::Ports(6, ..) => "tcp".to_string(),
-            RuleService::Ports(17, ..) => "udp".to_string(),
-            RuleService::Icmp(1, ..) => "icmp".to_string(),
-            RuleService::Icmp(..) => "icmpv6".to_string(),
-            RuleService::Ports(number, ..) | RuleService::Protocol(number, _) => number.to_string(),
-        }
+    pub fn protocol(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            RuleService::All => "-1",
+            RuleService::Ports(6, ..) => "tcp",
+            RuleService::Ports(17, ..) => "udp",
+            RuleService::Icmp(1, ..) => "icmp",
+            RuleService::Icmp(..) => "icmpv6",
+            RuleService::Ports(number, ..) | RuleService::Protocol(number, _) => {
+                return Cow::Owned(number.to_string());
+            }
+        })
     }
 
     /// `FromPort` and `ToPort` as EC2 shows them; none for all traffic.

@@ -11,7 +11,7 @@ use engine::verdict::Judgement;
 use imbl::{HashMap, OrdMap, OrdSet};
 use ipnet::IpNet;
 
-use crate::model::{NetworkInterface, Peer, Rule, Validated};
+use crate::model::{Id, NetworkInterface, Peer, Rule, Validated};
 use crate::oracle::{self, Packet};
 
 /// A policy, and who has which address. A copy shares all that is the same.
@@ -19,12 +19,12 @@ use crate::oracle::{self, Packet};
 pub struct Rulebook {
     policy: Arc<Validated>,
     /// The interfaces with an address, in whichever VPC.
-    hosts: HashMap<IpAddr, OrdSet<String>>,
-    prefixes: HashMap<IpNet, OrdSet<String>>,
+    hosts: HashMap<IpAddr, OrdSet<Id>>,
+    prefixes: HashMap<IpNet, OrdSet<Id>>,
     /// The interfaces that have a group.
-    members: HashMap<String, OrdSet<String>>,
+    members: HashMap<Id, OrdSet<Id>>,
     /// The interfaces that a port of this switch serves.
-    bound: Arc<HashSet<String>>,
+    bound: Arc<HashSet<Id>>,
     /// Lengths of prefixes that there are, and how many; true for IPv6.
     lengths: OrdMap<(bool, u8), usize>,
 }
@@ -39,7 +39,7 @@ impl Rulebook {
     pub fn with(&self, policy: Arc<Validated>) -> Rulebook {
         let mut book = Rulebook { policy: policy.clone(), ..self.clone() };
         if policy.bindings != self.policy.bindings {
-            book.bound = Arc::new(policy.ports_by_interface().into_keys().map(String::from).collect());
+            book.bound = Arc::new(policy.ports_by_interface().into_keys().map(Id::from).collect());
         }
         for (_, old, new) in self.policy.interfaces.differences(&policy.interfaces) {
             let same_addresses = old
@@ -139,13 +139,13 @@ impl Rulebook {
 
 /// Notes that an interface has something, or no longer.
 fn change<K: std::hash::Hash + Eq + Clone>(
-    all: &mut HashMap<K, OrdSet<String>>,
+    all: &mut HashMap<K, OrdSet<Id>>,
     key: K,
     interface: &str,
     add: bool,
 ) {
     if add {
-        all.entry(key).or_default().insert(interface.to_string());
+        all.entry(key).or_default().insert(interface.into());
     } else if let Some(ids) = all.get_mut(&key) {
         ids.remove(interface);
         if ids.is_empty() {

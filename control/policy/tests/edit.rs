@@ -4,7 +4,7 @@
 mod common;
 
 use common::{context, group, interface, ports};
-use policy::{Arena, Edited, Peer, Validated, edit, validate};
+use policy::{Arena, Edited, Id, Peer, Validated, edit, validate};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -381,7 +381,7 @@ fn s8_s9_s10_s11_r7_5_r7_6_r7_18_interfaces_change_groups() {
     let after = done(&before, primary, &set(("InstanceId", "i-1"), &["sg-ops"])).policy;
     assert_eq!(
         (of(&after, "eni-1"), of(&after, "eni-2")),
-        (vec!["sg-ops".to_string()], vec!["sg-web".to_string()])
+        (vec![Id::from("sg-ops")], vec![Id::from("sg-web")])
     );
     let at = ("NetworkInterfaceId", "eni-1");
     let networks = "You have specified two resources that belong to different networks.";

@@ -35,7 +35,7 @@ fn word(judgement: Judgement) -> &'static str {
 
 fn oracle_says(policy: &Validated, id: &str, direction: Direction, packet: &Packet) -> (String, Vec<String>) {
     let (judgement, rules) = oracle::judge(policy, &policy.interfaces[id], direction, packet);
-    (word(judgement).to_string(), rules.iter().map(|rule| rule.id.clone()).collect())
+    (word(judgement).to_string(), rules.iter().map(|rule| rule.id.to_string()).collect())
 }
 
 proptest! {

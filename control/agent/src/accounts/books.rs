@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use engine::ids::InterfaceId;
 use engine::policy::Direction;
-use policy::{NetworkInterface, Rulebook, Validated, oracle};
+use policy::{Id, NetworkInterface, Rulebook, Validated, oracle};
 
 use super::Names;
 
@@ -22,7 +22,7 @@ pub struct Book {
     /// The names behind the numbers.
     pub names: Names,
     /// Rules that permit, by who is asked what.
-    remembered: HashMap<Question, Arc<[String]>>,
+    remembered: HashMap<Question, Arc<[Id]>>,
 }
 
 /// The policies of the last generations.
@@ -76,7 +76,7 @@ impl Book {
         id: InterfaceId,
         direction: Direction,
         packet: &oracle::Packet,
-    ) -> Arc<[String]> {
+    ) -> Arc<[Id]> {
         // Which rules permit does not depend on the source port.
         let remote = match packet.remote {
             std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use engine::ids::VpcIndex;
 use engine::pipeline::{Fate, PassClass};
-use policy::{InterfaceNames, Rulebook};
+use policy::{Id, InterfaceNames, Rulebook};
 use worker::{Attention, AttentionSwitch, Datapath, Sighting, Sightings, WorkerStatistics};
 
 use crate::flow_log::FlowLog;
@@ -43,7 +43,7 @@ pub struct Names {
     /// Interfaces.
     pub interfaces: InterfaceNames,
     /// VPCs.
-    pub vpcs: HashMap<VpcIndex, String>,
+    pub vpcs: HashMap<VpcIndex, Id>,
 }
 
 /// All accounts, shared by the thread that keeps them and those who ask.
@@ -114,7 +114,7 @@ impl Accounts {
     }
 
     /// How often each rule has let something pass, by the rule's id.
-    pub fn rules(&self) -> HashMap<String, RuleCount> {
+    pub fn rules(&self) -> HashMap<Id, RuleCount> {
         self.state().rules.counts().clone()
     }
 

@@ -3,7 +3,7 @@ use std::time::SystemTime;
 
 use engine::pipeline::{Fate, PassClass};
 use engine::policy::Direction;
-use policy::{SecurityGroup, Validated};
+use policy::{Id, SecurityGroup, Validated};
 use worker::Sighting;
 
 use super::books::Book;
@@ -26,13 +26,13 @@ pub struct RuleCount {
 /// By the ids of rules; and how many there were when those that are gone were
 /// last looked for.
 #[derive(Default)]
-pub struct RuleCounts(HashMap<String, RuleCount>, usize);
+pub struct RuleCounts(HashMap<Id, RuleCount>, usize);
 
 /// Rules that may have been counted since, before it is looked for those that are gone.
 const SPARE: usize = 1024;
 
 impl RuleCounts {
-    pub fn counts(&self) -> &HashMap<String, RuleCount> {
+    pub fn counts(&self) -> &HashMap<Id, RuleCount> {
         &self.0
     }
 
@@ -53,7 +53,7 @@ impl RuleCounts {
         }
         // Late sightings of older generations bring rules back that are gone.
         if self.0.len() > self.1 + SPARE {
-            let kept: HashSet<String> = policy.groups.values().flat_map(rules).collect();
+            let kept: HashSet<Id> = policy.groups.values().flat_map(rules).collect();
             self.0.retain(|id, _| kept.contains(id));
             self.1 = self.0.len();
         }
@@ -78,7 +78,7 @@ impl RuleCounts {
     fn count(&mut self, id: &str, sighting: &Sighting) {
         let last = SystemTime::now();
         if !self.0.contains_key(id) {
-            self.0.insert(id.to_string(), RuleCount { connections: 0, packets: 0, bytes: 0, last });
+            self.0.insert(id.into(), RuleCount { connections: 0, packets: 0, bytes: 0, last });
         }
         let Some(count) = self.0.get_mut(id) else { return };
         count.last = last;

@@ -41,8 +41,8 @@ pub fn books() -> Books {
     let ports = ["p1", "p2"].into_iter().collect();
     let context = policy::Context { ports: &ports, partial: false, missing_ports_are_notices: false };
     let (policy, _) = policy::validate(&document, &context).expect("a valid document");
-    let names = (1..=2).map(|n| (InterfaceId::new(n, 1), format!("eni-{n}"))).collect();
-    let names = Names { interfaces: names, vpcs: HashMap::from([(VpcIndex(0), "vpc-1".to_string())]) };
+    let names = (1..=2).map(|n| (InterfaceId::new(n, 1), format!("eni-{n}").into())).collect();
+    let names = Names { interfaces: names, vpcs: HashMap::from([(VpcIndex(0), "vpc-1".into())]) };
     let mut books = Books::default();
     books.add(1, Rulebook::new(Arc::new(policy)), names);
     books

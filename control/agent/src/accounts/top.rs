@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 
 use engine::ids::VpcIndex;
 use engine::pipeline::Fate;
+use policy::Id;
 use worker::Sighting;
 
 use super::books::Book;
@@ -23,9 +24,9 @@ pub struct Talker {
     /// Who spoke to whom, as first seen.
     pub tuple: Tuple,
     /// The VPC.
-    pub vpc: Option<String>,
+    pub vpc: Option<Id>,
     /// The interfaces of both, where they are ours.
-    pub interfaces: [Option<String>; 2],
+    pub interfaces: [Option<Id>; 2],
     /// Packets that passed.
     pub packets: u64,
     /// Their bytes, Ethernet header included.

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use engine::ids::InterfaceId;
+use policy::Id;
 use worker::Sighting;
 
 use super::books::Book;
@@ -22,11 +23,11 @@ pub struct UntrackedFlow {
     /// Who spoke to whom.
     pub tuple: Tuple,
     /// The VPC.
-    pub vpc: Option<String>,
+    pub vpc: Option<Id>,
     /// The interface that sends, if it is one of ours.
-    pub sender: Option<String>,
+    pub sender: Option<Id>,
     /// The interface that receives.
-    pub receiver: Option<String>,
+    pub receiver: Option<Id>,
     /// Packets that were told of.
     pub packets: u64,
     /// Their bytes, Ethernet header included.

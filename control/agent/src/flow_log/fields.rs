@@ -121,7 +121,7 @@ impl Context<'_> {
                 self.config.fields.iter().map(|field| field.version()).max().map(|v| v.to_string())
             }
             Field::AccountId => self.config.account.clone(),
-            Field::InterfaceId => Some(place.interface.clone()),
+            Field::InterfaceId => Some(place.interface.to_string()),
             Field::SrcAddr | Field::PktSrcAddr => tuple.map(|t| t.src.to_string()),
             Field::DstAddr | Field::PktDstAddr => tuple.map(|t| t.dst.to_string()),
             Field::SrcPort => port(|t| t.src_port),
@@ -133,9 +133,9 @@ impl Context<'_> {
             Field::End => Some(seconds(counts.and_then(|c| c.last).unwrap_or(self.end))),
             Field::Action => key.map(|k| if k.accept { "ACCEPT" } else { "REJECT" }.to_string()),
             Field::LogStatus => Some(status.to_string()),
-            Field::VpcId => Some(place.vpc.clone()),
-            Field::SubnetId => place.subnet.clone(),
-            Field::InstanceId => place.instance.clone(),
+            Field::VpcId => Some(place.vpc.to_string()),
+            Field::SubnetId => place.subnet.as_ref().map(ToString::to_string),
+            Field::InstanceId => place.instance.as_ref().map(ToString::to_string),
             // SYN, FIN, RST, and SYN with ACK are what AWS records; ACK alone is 0.
             Field::TcpFlags => counts.map(|c| {
                 let flags = if c.tcp_flags & 0x02 != 0 { c.tcp_flags & 0x17 } else { c.tcp_flags & 0x05 };

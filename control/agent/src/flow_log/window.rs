@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use engine::ids::InterfaceId;
 use engine::pipeline::{Fate, PassClass};
 use engine::verdict::DropReason;
+use policy::Id;
 use worker::Sighting;
 
 use crate::accounts::{Book, Tuple};
@@ -19,13 +20,13 @@ const ETHERNET: u64 = 14;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The interface.
-    pub interface: String,
+    pub interface: Id,
     /// Its VPC.
-    pub vpc: String,
+    pub vpc: Id,
     /// Its subnet.
-    pub subnet: Option<String>,
+    pub subnet: Option<Id>,
     /// What it is attached to.
-    pub instance: Option<String>,
+    pub instance: Option<Id>,
 }
 
 /// A flow at an interface, in one direction, with one verdict.

@@ -157,6 +157,7 @@ pub fn interfaces(page: &Page, switch: &Switch) -> prometheus::Result<()> {
     let (mut available, mut exceeded) = (Vec::new(), Vec::new());
     let (mut exempt, mut late) = (Vec::new(), Vec::new());
     for (id, name) in names {
+        let name = name.to_string();
         let counters: Vec<_> = workers.iter().filter_map(|w| w.counters.interface(id)).collect();
         let sum = |of: fn(&InterfaceCounters) -> u64| counters.iter().map(|c| of(c)).sum::<u64>();
         let (inbound, outbound) =

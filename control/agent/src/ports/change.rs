@@ -157,7 +157,7 @@ impl Switch {
     fn bound_to(&self, name: &str) -> Option<String> {
         let mut bindings = self.current.iter().flat_map(|current| &current.policy.bindings);
         bindings.find_map(|binding| match binding {
-            Binding::Interface { interface, port } if port == name => Some(interface.clone()),
+            Binding::Interface { interface, port } if port == name => Some(interface.to_string()),
             Binding::Uplink { port, vpc, .. } if port == name => Some(format!("{vpc} as an uplink")),
             _ => None,
         })

@@ -7,14 +7,14 @@ use imbl::{HashMap, OrdMap};
 use ipnet::IpNet;
 
 use super::rules::{Lists, Source, Sources, prefix};
-use crate::model::{Peer, PrefixList, SecurityGroup, Validated};
+use crate::model::{Id, Peer, PrefixList, SecurityGroup, Validated};
 
 /// Blocks and how often each is named. A copy shares all that is the same.
 #[derive(Clone, Default)]
 pub(super) struct Blocks {
     counts: OrdMap<(IpNet, SourceId), u32>,
     /// Rules that name a prefix list.
-    lists: HashMap<String, u32>,
+    lists: HashMap<Id, u32>,
     /// Whether other blocks are named than when this was last asked.
     changed: bool,
 }
@@ -111,7 +111,7 @@ impl Blocks {
 }
 
 /// One more or less; how many there were, and are. What is at none is forgotten.
-fn change(counts: &mut HashMap<String, u32>, key: String, add: bool) -> (u32, u32) {
+fn change(counts: &mut HashMap<Id, u32>, key: Id, add: bool) -> (u32, u32) {
     let before = counts.get(&key).copied().unwrap_or(0);
     let after = if add { before + 1 } else { before.saturating_sub(1) };
     match after {

@@ -30,7 +30,7 @@ use engine::snapshot::Snapshot;
 use engine::time::Ticks;
 use imbl::OrdSet;
 
-use crate::model::{self, Binding, NetworkInterface, TrackingTimeouts, Validated};
+use crate::model::{self, Binding, Id, NetworkInterface, TrackingTimeouts, Validated};
 use crate::ports::Ports;
 use crate::report::{Fault, Faults};
 use blocks::Blocks;
@@ -61,19 +61,19 @@ struct Generation {
     vpcs: Arc<VpcNumbers>,
     numbers: InterfaceNumbers,
     /// The ports that serve interfaces.
-    served: BTreeMap<String, PortIndex>,
-    borders: Arc<HashMap<String, Border>>,
+    served: BTreeMap<Id, PortIndex>,
+    borders: Arc<HashMap<Id, Border>>,
     sets: Sets,
     blocks: Blocks,
     cidrs: Arc<Cidrs>,
     members: Members,
     /// Interfaces that prefixes are delegated to, and the tables of these by VPC.
-    delegating: OrdSet<String>,
+    delegating: OrdSet<Id>,
     delegated: hashbrown::HashMap<VpcIndex, Arc<Cidrs>>,
     scopes: Vec<Vec<VpcIndex>>,
     interfaces: Interfaces,
     /// The interfaces that were compiled for it.
-    compiled: Arc<[String]>,
+    compiled: Arc<[Id]>,
 }
 
 impl Generation {
@@ -88,7 +88,7 @@ struct Differences<'d> {
     /// The interfaces that differ: before, and after.
     interfaces: Vec<[Option<&'d NetworkInterface>; 2]>,
     /// The ids of those to be compiled.
-    look: BTreeSet<String>,
+    look: BTreeSet<Id>,
 }
 
 fn fault(code: &'static str, path: &str, message: String) -> Faults {
@@ -270,12 +270,12 @@ impl Compiler {
             // First in, so that a set that passes from one to another stays compiled.
             for interface in regrouped.iter().filter_map(|[_, new]| *new) {
                 next.sets.add(interface);
-                touched.extend(interface.groups.iter().map(String::as_str));
+                touched.extend(interface.groups.iter().map(Id::as_str));
                 stale.insert(interface.groups.as_slice().into());
             }
             for interface in regrouped.iter().filter_map(|[old, _]| *old) {
                 next.sets.remove(interface);
-                touched.extend(interface.groups.iter().map(String::as_str));
+                touched.extend(interface.groups.iter().map(Id::as_str));
             }
             stale.retain(|groups| next.sets.compiled(groups).is_none());
             for (id, ..) in before.policy.groups.differences(&policy.groups) {
@@ -321,7 +321,7 @@ impl Compiler {
         differences: &Differences<'_>,
     ) -> Result<(), TooManyCovering> {
         let shares = before.epoch == next.epoch;
-        let mut lists: HashMap<&[String], Arc<[SourceId]>> = HashMap::new();
+        let mut lists: HashMap<&[Id], Arc<[SourceId]>> = HashMap::new();
         let (mut left, mut joined) = (Vec::new(), Vec::new());
         let (mut gone, mut made) = (Vec::new(), Vec::new());
         let mut delegations: BTreeSet<VpcIndex> = BTreeSet::new();
@@ -433,12 +433,12 @@ impl Compiler {
 
     /// The interfaces that were compiled for the last generation; the others were
     /// taken over from the one before.
-    pub fn compiled_interfaces(&self) -> &[String] {
+    pub fn compiled_interfaces(&self) -> &[Id] {
         &self.current.compiled
     }
 
     /// The VPCs by number, likewise.
-    pub fn vpc_names(&self) -> HashMap<VpcIndex, String> {
+    pub fn vpc_names(&self) -> HashMap<VpcIndex, Id> {
         self.current.vpcs.iter().map(|(name, index)| (index, name.clone())).collect()
     }
 }
@@ -453,7 +453,7 @@ fn look_again(before: &Generation, next: &mut Generation, ports: &Ports, differe
         Binding::Uplink { .. } => None,
     });
     next.served = served.collect();
-    let moved = |one: &BTreeMap<String, PortIndex>, other: &BTreeMap<String, PortIndex>| {
+    let moved = |one: &BTreeMap<Id, PortIndex>, other: &BTreeMap<Id, PortIndex>| {
         one.iter()
             .filter(|(id, port)| other.get(*id) != Some(port))
             .map(|(id, _)| id.clone())
@@ -462,7 +462,7 @@ fn look_again(before: &Generation, next: &mut Generation, ports: &Ports, differe
     look.extend(moved(&before.served, &next.served));
     look.extend(moved(&next.served, &before.served));
     let (old, new) = (&before.policy.settings, &next.policy.settings);
-    look.extend(old.interfaces.differences(&new.interfaces).map(|(id, ..)| id.to_string()));
+    look.extend(old.interfaces.differences(&new.interfaces).map(|(id, ..)| id.into()));
     let has_other_borders = before.policy.network_acls != next.policy.network_acls;
     if has_other_borders {
         next.borders = Arc::new(borders(&next.policy));
@@ -474,7 +474,7 @@ fn look_again(before: &Generation, next: &mut Generation, ports: &Ports, differe
 
 /// The border of each subnet that a network ACL guards. Subnets are numbered
 /// anew: the numbers mean nothing beyond a snapshot.
-fn borders(policy: &Validated) -> HashMap<String, Border> {
+fn borders(policy: &Validated) -> HashMap<Id, Border> {
     let mut borders = HashMap::new();
     for acl in policy.network_acls.values() {
         let entries = |entries: &BTreeMap<u16, model::AclEntry>| entries.values().map(acl_entry).collect();

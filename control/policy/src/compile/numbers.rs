@@ -6,11 +6,13 @@ use std::collections::{HashMap, VecDeque};
 use engine::ids::{InterfaceId, VpcIndex};
 use imbl::OrdSet;
 
+use crate::model::Id;
+
 /// Interfaces by slot and incarnation: connections carry these numbers, so one
 /// must not come to mean another interface. A copy shares all that is the same.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InterfaceNumbers {
-    known: imbl::HashMap<String, InterfaceId>,
+    known: imbl::HashMap<Id, InterfaceId>,
     names: InterfaceNames,
     /// Slots that were used: the next incarnation of each, the least used first.
     free: OrdSet<(u16, u32)>,
@@ -19,7 +21,7 @@ pub(super) struct InterfaceNumbers {
 }
 
 /// The names behind the numbers of interfaces.
-pub type InterfaceNames = imbl::HashMap<InterfaceId, String>;
+pub type InterfaceNames = imbl::HashMap<InterfaceId, Id>;
 
 impl InterfaceNumbers {
     /// The numbers of the next generation: without some interfaces, then with
@@ -40,8 +42,8 @@ impl InterfaceNumbers {
         }
         for name in new {
             let id = next.give(slots)?;
-            next.known.insert(name.to_string(), id);
-            next.names.insert(id, name.to_string());
+            next.known.insert(name.into(), id);
+            next.names.insert(id, name.into());
         }
         Some(next)
     }
@@ -70,7 +72,7 @@ impl InterfaceNumbers {
 /// the next VPC with its index: its interfaces are others.
 #[derive(Clone, Debug, Default)]
 pub(super) struct VpcNumbers {
-    known: HashMap<String, VpcIndex>,
+    known: HashMap<Id, VpcIndex>,
     /// Indexes of VPCs that are gone, the one that went first in front.
     free: VecDeque<u16>,
     fresh: u16,
@@ -81,12 +83,12 @@ impl VpcNumbers {
     const FRESH: u16 = 1024;
 
     /// The indexes of the next generation's VPCs; `None` if they are more than 65535.
-    pub fn next<'n>(&self, names: impl Iterator<Item = &'n String>) -> Option<VpcNumbers> {
+    pub fn next<'n>(&self, names: impl Iterator<Item = &'n Id>) -> Option<VpcNumbers> {
         let mut next = VpcNumbers { known: HashMap::new(), free: self.free.clone(), fresh: self.fresh };
-        let names: Vec<&String> = names.collect();
+        let names: Vec<&Id> = names.collect();
         for &name in &names {
             if let Some(index) = self.known.get(name) {
-                next.known.insert(name.to_string(), *index);
+                next.known.insert(name.clone(), *index);
             }
         }
         let mut gone: Vec<u16> =
@@ -117,7 +119,7 @@ impl VpcNumbers {
         self.known.get(name).copied()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&String, VpcIndex)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&Id, VpcIndex)> {
         self.known.iter().map(|(name, index)| (name, *index))
     }
 
@@ -130,6 +132,7 @@ impl VpcNumbers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use compact_str::{ToCompactString, format_compact};
     use std::collections::BTreeSet;
 
     fn interfaces(from: &InterfaceNumbers, of: &[&str], slots: usize) -> InterfaceNumbers {
@@ -137,7 +140,7 @@ mod tests {
     }
 
     fn next(from: &InterfaceNumbers, of: &[&str], slots: usize) -> Option<InterfaceNumbers> {
-        let gone = from.names().values().map(String::as_str).filter(|name| !of.contains(name));
+        let gone = from.names().values().map(Id::as_str).filter(|name| !of.contains(name));
         from.next(gone, of.iter().copied().filter(|name| from.get(name).is_none()), slots)
     }
 
@@ -171,14 +174,14 @@ mod tests {
     fn vpcs_keep_their_index_and_indexes_come_round() {
         let mut numbers = VpcNumbers::default();
         for turn in 0..200_000 {
-            let (kept, other) = ("kept".to_string(), format!("vpc-{turn}"));
+            let (kept, other) = (Id::new("kept"), format_compact!("vpc-{turn}"));
             numbers = numbers.next([&kept, &other].into_iter()).unwrap();
             assert_eq!(numbers.get("kept"), Some(VpcIndex(0)));
             assert_ne!(numbers.get(&other), Some(VpcIndex(0)));
         }
         assert_eq!(numbers.len(), usize::from(VpcNumbers::FRESH));
         assert_eq!(numbers.iter().count(), 2);
-        let many: Vec<String> = (0..70_000).map(|n| n.to_string()).collect();
+        let many: Vec<Id> = (0..70_000).map(|n| n.to_compact_string()).collect();
         assert!(VpcNumbers::default().next(many.iter()).is_none());
     }
 }

@@ -1,20 +1,20 @@
 //! Rules as the tables have them: sources interned, services united.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 use engine::addr::{Family, Prefix};
 use engine::policy::{Direction, DirectionRules, Policy, ServiceSet, SourceId};
 use ipnet::IpNet;
 
-use crate::model::{Peer, Rule, RuleService, SecurityGroup, Validated};
+use crate::model::{Id, Peer, Rule, RuleService, SecurityGroup, Validated};
 
 /// What rules name, as far as the tables tell it apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Source {
-    Group(String),
+    Group(Id),
     Cidr(IpNet),
-    PrefixList(String),
+    PrefixList(Id),
 }
 
 /// Sources by number. Numbers are never taken back one by one: when too many

@@ -5,23 +5,23 @@ use std::sync::Arc;
 use imbl::{HashMap, OrdSet};
 
 use super::rules::Compiled;
-use crate::model::NetworkInterface;
+use crate::model::{Id, NetworkInterface};
 
 /// A set of groups: their ids, in order.
-pub(super) type Groups = Arc<[String]>;
+pub(super) type Groups = Arc<[Id]>;
 
 /// The sets in use. A copy shares all that is the same.
 #[derive(Clone, Default)]
 pub(super) struct Sets {
     sets: HashMap<Groups, Set>,
     /// The sets that each group in use is in.
-    by_group: HashMap<String, OrdSet<Groups>>,
+    by_group: HashMap<Id, OrdSet<Groups>>,
 }
 
 #[derive(Clone, Default)]
 struct Set {
     compiled: Option<Compiled>,
-    interfaces: OrdSet<String>,
+    interfaces: OrdSet<Id>,
 }
 
 impl Sets {
@@ -63,7 +63,7 @@ impl Sets {
     }
 
     /// The groups that interfaces have.
-    pub fn used(&self) -> impl Iterator<Item = &String> {
+    pub fn used(&self) -> impl Iterator<Item = &Id> {
         self.by_group.keys()
     }
 
@@ -73,17 +73,17 @@ impl Sets {
     }
 
     /// Whose the groups are.
-    pub fn interfaces(&self, groups: &[String]) -> impl Iterator<Item = &String> {
+    pub fn interfaces(&self, groups: &[Id]) -> impl Iterator<Item = &Id> {
         self.sets.get(groups).into_iter().flat_map(|set| &set.interfaces)
     }
 
     /// What a set compiles to; `None` for one that is not compiled, or not in use.
-    pub fn compiled(&self, groups: &[String]) -> Option<&Compiled> {
+    pub fn compiled(&self, groups: &[Id]) -> Option<&Compiled> {
         self.sets.get(groups)?.compiled.as_ref()
     }
 
     /// Sets it.
-    pub fn compile(&mut self, groups: &[String], compiled: Compiled) {
+    pub fn compile(&mut self, groups: &[Id], compiled: Compiled) {
         if let Some(set) = self.sets.get_mut(groups) {
             set.compiled = Some(compiled);
         }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{existing_group, fresh_id};
-use crate::model::{DEFAULT_GROUP, Peer, Rule, SecurityGroup, Validated};
+use crate::model::{DEFAULT_GROUP, Id, Peer, Rule, SecurityGroup, Validated};
 use crate::reader::Node;
 use crate::report::Report;
 use crate::validate::defaults::everything_out;
@@ -25,7 +25,7 @@ pub(super) fn create(node: &Node<'_, '_>, report: &mut Report, all: &mut Validat
         return None;
     };
     let outbound = everything_out(about.ipv6);
-    Some(add(all, name?, description?, vpc.to_string(), vec![], outbound))
+    Some(add(all, name?, description?, vpc.into(), vec![], outbound))
 }
 
 /// The same rules under a new id; rules that refer to the source itself go on doing so.
@@ -91,12 +91,12 @@ fn add(
     all: &mut Validated,
     name: String,
     description: String,
-    vpc: String,
+    vpc: Id,
     inbound: Vec<Rule>,
     outbound: Vec<Rule>,
 ) -> Value {
     let id = fresh_id("sg-", |id| all.groups.contains_key(id));
-    let unnamed = |rules: Vec<Rule>| rules.into_iter().map(|r| Rule { id: String::new(), ..r }).collect();
+    let unnamed = |rules: Vec<Rule>| rules.into_iter().map(|r| Rule { id: Id::default(), ..r }).collect();
     let (inbound, outbound) = (unnamed(inbound), unnamed(outbound));
     let mut group = SecurityGroup { id: id.clone(), name, description, vpc, inbound, outbound };
     make_ids(&mut group);

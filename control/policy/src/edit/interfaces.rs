@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{no_group, strings};
-use crate::model::Validated;
+use crate::model::{Id, Validated};
 use crate::reader::Node;
 use crate::report::Report;
 use crate::validate::is_id;
@@ -19,7 +19,7 @@ pub(super) fn modify(node: &Node<'_, '_>, report: &mut Report, all: &mut Validat
         report.fault("InvalidNetworkInterfaceID.NotFound", node.path_of("NetworkInterfaceId"), message);
         return None;
     }
-    set_groups(node, report, all, id.to_string())
+    set_groups(node, report, all, id.into())
 }
 
 /// The same for the primary interface of an instance, and for no other (S10).
@@ -38,7 +38,7 @@ pub(super) fn modify_primary(node: &Node<'_, '_>, report: &mut Report, all: &mut
     set_groups(node, report, all, id)
 }
 
-fn set_groups(node: &Node<'_, '_>, report: &mut Report, all: &mut Validated, id: String) -> Option<Value> {
+fn set_groups(node: &Node<'_, '_>, report: &mut Report, all: &mut Validated, id: Id) -> Option<Value> {
     if !node.has(GROUPS) {
         node.missing(report, GROUPS);
         return None;

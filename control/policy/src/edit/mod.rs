@@ -10,9 +10,10 @@ mod rules;
 
 use std::hash::{BuildHasher, RandomState};
 
+use compact_str::format_compact;
 use serde_json::Value;
 
-use crate::model::Validated;
+use crate::model::{Id, Validated};
 use crate::reader::Node;
 use crate::report::{Faults, Notice, Report};
 use crate::tree::Tree;
@@ -91,7 +92,7 @@ fn find(action: &str) -> Option<(Action, bool)> {
 /// order, as many as there may be (D20).
 fn settle(root: &Node<'_, '_>, report: &mut Report, before: &Validated, next: &mut Validated) {
     let changed =
-        before.groups.differences(&next.groups).filter_map(|(id, _, new)| new.and(Some(id.to_string())));
+        before.groups.differences(&next.groups).filter_map(|(id, _, new)| new.and(Some(Id::from(id))));
     for id in changed.collect::<Vec<_>>() {
         if let Some(group) = next.groups.get_mut(&id) {
             sort_rules(group);
@@ -103,13 +104,13 @@ fn settle(root: &Node<'_, '_>, report: &mut Report, before: &Validated, next: &m
 }
 
 /// The id of a group that there is.
-fn existing_group(node: &Node<'_, '_>, report: &mut Report, key: &str, all: &Validated) -> Option<String> {
+fn existing_group(node: &Node<'_, '_>, report: &mut Report, key: &str, all: &Validated) -> Option<Id> {
     let id = group_id(report, node, key)?;
     if !all.groups.contains_key(id) {
         no_group(report, id, node.path_of(key));
         return None;
     }
-    Some(id.to_string())
+    Some(id.into())
 }
 
 fn no_group(report: &mut Report, id: &str, path: String) {
@@ -135,9 +136,9 @@ fn strings<'v>(node: &Node<'v, '_>, report: &mut Report, key: &str) -> Vec<(&'v 
 }
 
 /// A new id: AWS's 17 hex digits, of the system's random numbers, and not taken.
-fn fresh_id(prefix: &str, is_taken: impl Fn(&str) -> bool) -> String {
+fn fresh_id(prefix: &str, is_taken: impl Fn(&str) -> bool) -> Id {
     loop {
-        let id = format!("{prefix}0{:016x}", RandomState::new().hash_one(prefix));
+        let id = format_compact!("{prefix}0{:016x}", RandomState::new().hash_one(prefix));
         if !is_taken(&id) {
             return id;
         }

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::fresh_id;
-use crate::model::{Peer, PrefixList, Validated};
+use crate::model::{Id, Peer, PrefixList, Validated};
 use crate::reader::Node;
 use crate::report::Report;
 use crate::validate::{cidr, is_plain};
@@ -112,7 +112,7 @@ pub(super) fn delete(node: &Node<'_, '_>, report: &mut Report, all: &mut Validat
 }
 
 /// The id of a list that there is, and that is not AWS's to change.
-fn existing(node: &Node<'_, '_>, report: &mut Report, all: &Validated) -> Option<String> {
+fn existing(node: &Node<'_, '_>, report: &mut Report, all: &Validated) -> Option<Id> {
     let id = node.required(report, "PrefixListId")?;
     match all.prefix_lists.get(id) {
         None => {
@@ -125,7 +125,7 @@ fn existing(node: &Node<'_, '_>, report: &mut Report, all: &Validated) -> Option
             report.fault("UnauthorizedOperation", node.path_of("PrefixListId"), message);
             None
         }
-        Some(_) => Some(id.to_string()),
+        Some(_) => Some(id.into()),
     }
 }
 

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{existing_group, no_group, strings};
-use crate::model::{Peer, Rule, SecurityGroup, Validated};
+use crate::model::{Id, Peer, Rule, SecurityGroup, Validated};
 use crate::reader::Node;
 use crate::report::Report;
-use crate::validate::groups::{Permissions, description, in_words, permissions};
+use crate::validate::groups::{InWords, Permissions, description, permissions};
 use crate::validate::references::is_stale;
 use crate::validate::rule_ids::make_ids;
 
@@ -29,7 +29,7 @@ fn is_same(one: &Rule, other: &Rule) -> bool {
 }
 
 /// The group and the rules of a request that names them by their properties.
-fn read(node: &Node<'_, '_>, report: &mut Report, all: &Validated) -> Option<(String, Permissions)> {
+fn read(node: &Node<'_, '_>, report: &mut Report, all: &Validated) -> Option<(Id, Permissions)> {
     let group = existing_group(node, report, "GroupId", all);
     let permissions = permissions(report, node, PERMISSIONS, all);
     Some((group?, permissions))
@@ -49,15 +49,16 @@ pub(super) fn authorize(
     let (id, mut permissions) = read(node, report, all)?;
     let vpc = all.groups.get(&id)?.vpc.clone();
     let mut stale = Vec::new();
-    for (n, by_peering, path) in permissions.references() {
-        let Peer::Group { id, .. } = &permissions.rules[*n].peer else { continue };
+    for &(n, by_peering) in permissions.references() {
+        let path = || permissions.reference_path(PERMISSIONS, n);
+        let Peer::Group { id, .. } = &permissions.rules[n].peer else { continue };
         if !all.groups.contains_key(id) {
             // A document may have such a rule as stale; nobody asks for one.
-            no_group(report, id, path.clone());
+            no_group(report, id, path());
         } else {
             let in_scope = |other: &str| all.scopes(&vpc).any(|scope| scope == other);
-            if is_stale(report, all, (&vpc, id), in_scope, *by_peering, path) {
-                stale.push(*n);
+            if is_stale(report, all, (&vpc, id), in_scope, by_peering, path) {
+                stale.push(n);
             }
         }
     }
@@ -70,16 +71,16 @@ pub(super) fn authorize(
     let before = direction(group, egress).len();
     for (n, rule) in permissions.rules.iter().enumerate() {
         if direction(group, egress)[..before].iter().any(|known| is_same(known, rule)) {
-            let words = in_words(&rule.service, &rule.peer);
+            let words = InWords(&rule.service, &rule.peer);
             let message = format!("the specified rule \"{words}\" already exists");
             report.fault("InvalidPermission.Duplicate", permissions.path(PERMISSIONS, n), message);
         }
         direction(group, egress).push(rule.clone());
     }
     make_ids(group);
-    let added: Vec<String> = direction(group, egress)[before..].iter().map(|r| r.id.clone()).collect();
+    let added: Vec<Id> = direction(group, egress)[before..].iter().map(|r| r.id.clone()).collect();
     let shown = group.rules_document();
-    let is_added = |rule: &&Value| added.iter().any(|id| rule["SecurityGroupRuleId"] == **id);
+    let is_added = |rule: &&Value| added.iter().any(|id| rule["SecurityGroupRuleId"] == id.as_str());
     Some(json!({ "Return": true, "SecurityGroupRules": shown.iter().filter(is_added).collect::<Vec<_>>() }))
 }
 

@@ -1,3 +1,4 @@
+use compact_str::format_compact;
 use serde::{Deserialize, Serialize};
 
 use super::Change;
@@ -105,9 +106,10 @@ fn prefix_list(old: &PrefixList, new: &PrefixList) -> Vec<String> {
 fn bindings(policy: &Validated) -> ById<String> {
     let binding = |binding: &Binding| match binding {
         Binding::Interface { interface, port } => (interface.clone(), port.clone()),
-        Binding::Uplink { port, vpc, vlan } => {
-            (format!("uplink {port} {vpc}"), vlan.map_or("untagged".to_string(), |vlan| vlan.to_string()))
-        }
+        Binding::Uplink { port, vpc, vlan } => (
+            format_compact!("uplink {port} {vpc}"),
+            vlan.map_or("untagged".to_string(), |vlan| vlan.to_string()),
+        ),
     };
     policy.bindings.iter().map(binding).collect()
 }

@@ -67,9 +67,9 @@ pub(super) fn changes(before: &Validated, after: &Validated) -> Vec<RuleChange> 
         let (old, new) = (rules(old), rules(new));
         let mut note = |change, rule: &Rule, egress| {
             changes.push(RuleChange {
-                group: Group { group_id: id.clone(), group_name: name.clone() },
+                group: Group { group_id: id.to_string(), group_name: name.clone() },
                 change,
-                security_group_rule_id: rule.id.clone(),
+                security_group_rule_id: rule.id.to_string(),
                 is_egress: egress,
                 permits: rule.service.to_string(),
                 peer: rule.peer.to_string(),

@@ -5,7 +5,7 @@ use engine::verdict::Judgement;
 use serde::{Deserialize, Serialize};
 
 use crate::check::edges;
-use crate::model::{NetworkInterface, Peer, Rule, Validated};
+use crate::model::{Id, NetworkInterface, Peer, Rule, Validated};
 use crate::oracle::{self, Packet};
 use crate::rulebook::Rulebook;
 
@@ -89,7 +89,7 @@ fn judged(book: &Rulebook, id: &str, direction: Direction, packet: &Packet) -> (
         Judgement::Tracked => "tracked",
         Judgement::Untracked => "untracked",
     };
-    (word, rules.iter().map(|rule| rule.id.clone()).collect())
+    (word, rules.iter().map(|rule| rule.id.to_string()).collect())
 }
 
 fn direction_word(direction: Direction) -> &'static str {
@@ -123,7 +123,7 @@ fn concerned<'p>(before: &'p Rulebook, after: &'p Rulebook) -> Vec<&'p str> {
     };
     let ids =
         old.interfaces.keys().chain(new.interfaces.keys().filter(|id| !old.interfaces.contains_key(id)));
-    let is_concerned = |id: &&String| {
+    let is_concerned = |id: &&Id| {
         let bound = [before, after].map(|book| book.served(id).is_some());
         let (a, b) = (old.interfaces.get(id), new.interfaces.get(id));
         let forced = |policy: &Validated| policy.settings.interfaces.get(id).map(|s| s.force_tracking);
@@ -141,7 +141,7 @@ fn concerned<'p>(before: &'p Rulebook, after: &'p Rulebook) -> Vec<&'p str> {
             _ => true,
         }
     };
-    ids.filter(is_concerned).map(String::as_str).collect()
+    ids.filter(is_concerned).map(Id::as_str).collect()
 }
 
 /// Groups whose members' addresses are others.
@@ -152,7 +152,7 @@ fn moved_members<'p>(old: &'p Validated, new: &'p Validated) -> HashSet<&'p str>
             (&a.groups, &a.addresses, &a.prefixes, &a.vpc) == (&b.groups, &b.addresses, &b.prefixes, &b.vpc)
         };
         if !matches!((a, b), (Some(a), Some(b)) if same(a, b)) {
-            moved.extend([a, b].into_iter().flatten().flat_map(|i| &i.groups).map(String::as_str));
+            moved.extend([a, b].into_iter().flatten().flat_map(|i| &i.groups).map(Id::as_str));
         }
     }
     moved

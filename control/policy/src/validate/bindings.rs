@@ -1,7 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Context, keys, known};
-use crate::model::{Binding, Validated};
+use crate::model::{Binding, Id, Validated};
 use crate::reader::Node;
 use crate::report::Report;
 
@@ -61,7 +61,7 @@ fn bind_interface<'v>(
     if bound.ports.insert(port, false).is_some() {
         bound_twice(report, node, "Port", port);
     }
-    Some((Binding::Interface { interface: id.to_string(), port: port.to_string() }, port, "Port"))
+    Some((Binding::Interface { interface: id.into(), port: port.to_string() }, port, "Port"))
 }
 
 fn bind_uplink<'v>(
@@ -86,11 +86,11 @@ fn bind_uplink<'v>(
 }
 
 /// The VPC that the binding names, or the only one there is.
-fn uplink_vpc(report: &mut Report, node: &Node<'_, '_>, all: &Validated) -> Option<String> {
+fn uplink_vpc(report: &mut Report, node: &Node<'_, '_>, all: &Validated) -> Option<Id> {
     if node.has("VpcId") {
         let vpc = node.string(report, "VpcId")?;
         if all.vpcs.contains_key(vpc) {
-            return Some(vpc.to_string());
+            return Some(vpc.into());
         }
         let message = format!("The vpc ID '{vpc}' does not exist");
         report.fault("InvalidVpcID.NotFound", node.path_of("VpcId"), message);

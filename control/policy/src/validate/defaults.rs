@@ -1,12 +1,14 @@
 use std::collections::{HashMap, HashSet};
 
+use compact_str::format_compact;
+
 use super::fnv;
 use super::groups::Places;
-use crate::model::{DEFAULT_GROUP, Peer, Rule, RuleService, SecurityGroup, Validated};
+use crate::model::{DEFAULT_GROUP, Id, Peer, Rule, RuleService, SecurityGroup, Validated};
 
 /// Adds what a document need not say: the default group of each VPC, the
 /// groups of interfaces that name none, what may leave a group.
-pub(super) fn fill(described: &HashSet<String>, places: &Places, all: &mut Validated) {
+pub(super) fn fill(described: &HashSet<Id>, places: &Places, all: &mut Validated) {
     find_ipv6(described, all);
     for id in &places.without_egress {
         if let Some(group) = all.groups.get_mut(id) {
@@ -20,14 +22,14 @@ pub(super) fn fill(described: &HashSet<String>, places: &Places, all: &mut Valid
     let without = all.interfaces.values().filter(|i| i.groups.is_empty()).map(|i| i.id.clone());
     for id in without.collect::<Vec<_>>() {
         if let Some(interface) = all.interfaces.get_mut(&id) {
-            interface.groups.extend(defaults.get(interface.vpc.as_str()).map(|id| id.to_string()));
+            interface.groups.extend(defaults.get(interface.vpc.as_str()).map(|id| Id::from(*id)));
         }
     }
 }
 
 /// A VPC that the document does not describe has IPv6 if a subnet or an
 /// interface in it has.
-fn find_ipv6(described: &HashSet<String>, all: &mut Validated) {
+fn find_ipv6(described: &HashSet<Id>, all: &mut Validated) {
     let subnets =
         all.subnets.values().filter(|s| s.blocks.iter().any(|b| b.addr().is_ipv6())).map(|s| &s.vpc);
     let interfaces = all
@@ -42,7 +44,7 @@ fn find_ipv6(described: &HashSet<String>, all: &mut Validated) {
 }
 
 fn everything(peer: Peer) -> Rule {
-    Rule { id: String::new(), service: RuleService::All, peer, description: None }
+    Rule { id: Id::default(), service: RuleService::All, peer, description: None }
 }
 
 /// What a new group lets out: everything (S13, S65), by IPv6 only where the VPC
@@ -60,7 +62,7 @@ fn add_default_groups(all: &mut Validated) {
         all.groups.values().filter(|g| g.name == DEFAULT_GROUP).map(|g| g.vpc.as_str()).collect();
     let missing: Vec<_> = all.vpcs.iter().filter(|(id, _)| !described.contains(id.as_str())).collect();
     let made = missing.into_iter().map(|(vpc, about)| {
-        let id = format!("sg-0{:016x}", fnv(vpc));
+        let id = format_compact!("sg-0{:016x}", fnv(vpc));
         SecurityGroup {
             inbound: vec![everything(Peer::Group { id: id.clone(), stale: false })],
             outbound: everything_out(about.ipv6),

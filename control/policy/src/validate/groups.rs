@@ -1,8 +1,9 @@
+use hashbrown::{HashMap, HashSet};
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::fmt::{self, Write};
 
 use super::{cidr, is_id, is_plain, keys, known};
-use crate::model::{Peer, Rule, RuleService, SecurityGroup, Validated};
+use crate::model::{Id, Peer, Rule, RuleService, SecurityGroup, Validated};
 use crate::reader::Node;
 use crate::report::Report;
 use crate::tree::Tree;
@@ -17,10 +18,12 @@ const BAD_DESCRIPTION: &str = "Invalid rule description. Valid descriptions are 
 /// What later checks need to know of where things are in the document.
 #[derive(Default)]
 pub(super) struct Places {
-    /// The path of what describes a group.
-    pub groups: HashMap<String, String>,
+    /// The paths of what describes groups.
+    pub paths: Vec<String>,
+    /// Which of them a group has.
+    pub groups: HashMap<Id, usize>,
     /// Groups described without a word on what leaves them.
-    pub without_egress: Vec<String>,
+    pub without_egress: Vec<Id>,
     /// Rules that refer to groups.
     pub references: Vec<Reference>,
 }
@@ -28,34 +31,63 @@ pub(super) struct Places {
 /// A rule that refers to a group.
 pub(super) struct Reference {
     /// The group that has the rule.
-    pub group: String,
+    pub group: Id,
+    /// Which of the paths describes it.
+    described: usize,
     /// Which of its rules.
     pub egress: bool,
     pub rule: usize,
     /// Whether the document says that it goes through a peering.
     pub by_peering: bool,
-    pub path: String,
+    at: At,
+}
+
+impl Places {
+    /// The path of a rule that refers to a group.
+    pub fn path(&self, reference: &Reference) -> String {
+        let key = if reference.egress { EGRESS } else { INGRESS };
+        format!("{}.{}", self.paths[reference.described], reference_path(key, reference.at))
+    }
+}
+
+const INGRESS: &str = "IpPermissions";
+const EGRESS: &str = "IpPermissionsEgress";
+
+/// Where a rule is among permissions: which, which list of it, and which item.
+type At = (usize, &'static str, usize);
+
+fn rule_path(key: &str, (n, list, item): At) -> String {
+    format!("{key}[{n}].{list}[{item}]")
+}
+
+fn reference_path(key: &str, at: At) -> String {
+    format!("{}.GroupId", rule_path(key, at))
 }
 
 /// The rules of one direction, where each is, and which refer to groups.
 #[derive(Default)]
 pub(crate) struct Permissions {
     pub rules: Vec<Rule>,
-    /// Permission, list, and item of each rule.
-    at: Vec<(usize, &'static str, usize)>,
-    references: Vec<(usize, bool, String)>,
+    /// Of each rule.
+    at: Vec<At>,
+    references: Vec<(usize, bool)>,
 }
 
 impl Permissions {
-    /// The rules that refer to groups: which, whether it is said to go through a
-    /// peering, and where.
-    pub fn references(&self) -> &[(usize, bool, String)] {
+    /// The rules that refer to groups: which, and whether it is said to go through a
+    /// peering.
+    pub fn references(&self) -> &[(usize, bool)] {
         &self.references
+    }
+
+    /// The path of the group that a rule refers to, likewise.
+    pub fn reference_path(&self, key: &str, rule: usize) -> String {
+        self.at.get(rule).map_or(key.to_string(), |at| reference_path(key, *at))
     }
 
     /// The path of a rule in the list of permissions under a key.
     pub fn path(&self, key: &str, rule: usize) -> String {
-        self.at.get(rule).map_or(key.to_string(), |(n, list, item)| format!("{key}[{n}].{list}[{item}]"))
+        self.at.get(rule).map_or(key.to_string(), |at| rule_path(key, *at))
     }
 }
 
@@ -70,8 +102,8 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
         let description = named(report, &node, "Description");
         let vpc = node.required(report, "VpcId");
         no_id(report, &node, name);
-        let inbound = permissions(report, &node, "IpPermissions", all);
-        let outbound = permissions(report, &node, "IpPermissionsEgress", all);
+        let inbound = permissions(report, &node, INGRESS, all);
+        let outbound = permissions(report, &node, EGRESS, all);
         let (Some(id), Some(name), Some(description), Some(vpc)) = (id, name, description, vpc) else {
             continue;
         };
@@ -79,27 +111,28 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
             same_name(report, &node, name, first, vpc);
         }
         for (egress, permissions) in [(false, &inbound), (true, &outbound)] {
-            places.references.extend(permissions.references.iter().map(|(rule, by_peering, path)| {
-                let (group, path) = (id.to_string(), path.clone());
-                Reference { group, egress, rule: *rule, by_peering: *by_peering, path }
+            places.references.extend(permissions.references.iter().map(|&(rule, by_peering)| {
+                let (group, described, at) = (id.into(), places.paths.len(), permissions.at[rule]);
+                Reference { group, described, egress, rule, by_peering, at }
             }));
         }
-        if !node.has("IpPermissionsEgress") {
-            places.without_egress.push(id.to_string());
+        if !node.has(EGRESS) {
+            places.without_egress.push(id.into());
             let message = "it does not say what may leave: everything may, as from a new group";
-            report.notice(node.path_of("IpPermissionsEgress"), message);
+            report.notice(node.path_of(EGRESS), message);
         }
-        places.groups.insert(id.to_string(), node.path());
+        places.groups.insert(id.into(), places.paths.len());
+        places.paths.push(node.path());
         all.vpcs.or_default(vpc);
         let group = SecurityGroup {
-            id: id.to_string(),
+            id: id.into(),
             name: name.to_string(),
             description: description.to_string(),
-            vpc: vpc.to_string(),
+            vpc: vpc.into(),
             inbound: inbound.rules,
             outbound: outbound.rules,
         };
-        if all.groups.insert(id.to_string(), group).is_some() {
+        if all.groups.insert(id.into(), group).is_some() {
             let message = format!("The security group '{id}' is there twice");
             report.fault("InvalidGroup.Duplicate", node.path(), message);
         }
@@ -193,17 +226,17 @@ pub(crate) fn permissions(
                 let description = description(report, &item, all.settings.strict_rule_descriptions);
                 let (Some(service), Some(peer)) = (service, peer) else { continue };
                 if !seen.insert((service, peer.clone())) {
-                    let rule = in_words(&service, &peer);
+                    let rule = InWords(&service, &peer);
                     let message = format!("the specified rule \"{rule}\" already exists");
                     report.fault("InvalidPermission.Duplicate", item.path(), message);
                 }
                 if about == "GroupId" {
                     let by_peering = item.has("PeeringStatus") || item.has("VpcPeeringConnectionId");
-                    found.references.push((found.rules.len(), by_peering, item.path_of(about)));
+                    found.references.push((found.rules.len(), by_peering));
                 }
                 let description = description.map(String::from);
                 found.at.push((n, list, m));
-                found.rules.push(Rule { id: String::new(), service, peer, description });
+                found.rules.push(Rule { id: Id::default(), service, peer, description });
             }
         }
         if sources == 0 {
@@ -224,21 +257,29 @@ fn peer(report: &mut Report, item: &Node<'_, '_>, about: &str, all: &Validated) 
                 let message = format!("The prefix list ID '{id}' does not exist");
                 report.fault("InvalidPrefixListId.NotFound", item.path_of(about), message);
             }
-            Some(Peer::PrefixList(id.to_string()))
+            Some(Peer::PrefixList(id.into()))
         }
-        _ => group_id(report, item, about).map(|id| Peer::Group { id: id.to_string(), stale: false }),
+        _ => group_id(report, item, about).map(|id| Peer::Group { id: id.into(), stale: false }),
     }
 }
 
 /// A rule as EC2's messages name it.
-pub(crate) fn in_words(service: &RuleService, peer: &Peer) -> String {
-    let protocol = match service {
-        RuleService::All => return format!("peer: {peer}, ALL, ALLOW"),
-        other => other.protocol().to_uppercase(),
-    };
-    match service.range() {
-        Some((from, to)) => format!("peer: {peer}, {protocol}, from port: {from}, to port: {to}, ALLOW"),
-        None => format!("peer: {peer}, {protocol}, ALLOW"),
+pub(crate) struct InWords<'r>(pub &'r RuleService, pub &'r Peer);
+
+impl fmt::Display for InWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let InWords(service, peer) = self;
+        write!(f, "peer: {peer}, ")?;
+        match service {
+            RuleService::All => f.write_str("ALL")?,
+            other => {
+                other.protocol().bytes().try_for_each(|b| f.write_char(b.to_ascii_uppercase().into()))?
+            }
+        }
+        if let Some((from, to)) = service.range() {
+            write!(f, ", from port: {from}, to port: {to}")?;
+        }
+        f.write_str(", ALLOW")
     }
 }
 

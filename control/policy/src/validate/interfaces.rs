@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -8,15 +8,16 @@ use ipnet::IpNet;
 
 use super::groups::group_id;
 use super::{cidr, is_id, keys, known, settings};
-use crate::model::{Attachment, NetworkInterface, Subnet, TrackingTimeouts, Validated};
+use crate::model::{Attachment, Id, NetworkInterface, Subnet, TrackingTimeouts, Validated};
 use crate::reader::Node;
 use crate::report::Report;
 
-/// What an interface owns, and its place.
-type Owned = (IpNet, String);
+/// What an interface owns, and which of the paths is the interface's.
+type Owned = (IpNet, usize);
 
 /// Reads `NetworkInterfaces`. One that names no group has none yet.
 pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated) {
+    let mut paths = Vec::new();
     let mut macs = HashMap::new();
     let mut owned: HashMap<&str, Vec<Owned>> = HashMap::new();
     for node in root.list(report, "NetworkInterfaces") {
@@ -33,7 +34,7 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
         let addresses = addresses(report, &node, subnet.and_then(|id| all.subnets.get(id)));
         let prefixes = prefixes(report, &node);
         let attachment = node.child(report, "Attachment").map(|a| Attachment {
-            instance: a.string(report, "InstanceId").map(String::from),
+            instance: a.string(report, "InstanceId").map(Id::from),
             device_index: a.number(report, "DeviceIndex", 0..=1000).and_then(|n| u32::try_from(n).ok()),
         });
         let timeouts = node.child(report, "ConnectionTrackingConfiguration");
@@ -50,12 +51,13 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
             report.fault("InvalidParameterValue", node.path_of("MacAddress"), message);
         }
         let ranges = addresses.iter().map(|a| IpNet::from(*a)).chain(prefixes.iter().copied());
-        owned.entry(vpc).or_default().extend(ranges.map(|net| (net, node.path())));
+        owned.entry(vpc).or_default().extend(ranges.map(|net| (net, paths.len())));
+        paths.push(node.path());
         all.vpcs.or_default(vpc);
         let interface = NetworkInterface {
-            id: id.to_string(),
-            vpc: vpc.to_string(),
-            subnet: subnet.map(String::from),
+            id: id.into(),
+            vpc: vpc.into(),
+            subnet: subnet.map(Id::from),
             attachment,
             mac,
             groups,
@@ -64,7 +66,7 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
             source_dest_check,
             timeouts,
         };
-        if all.interfaces.insert(id.to_string(), interface).is_some() {
+        if all.interfaces.insert(id.into(), interface).is_some() {
             report.fault(
                 "InvalidParameterValue",
                 node.path(),
@@ -73,26 +75,26 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
         }
     }
     for ranges in owned.into_values() {
-        check_overlaps(report, ranges);
+        check_overlaps(report, ranges, &paths);
     }
 }
 
 /// Within a VPC, an address is one interface's; an interface's own prefixes
 /// do not nest.
-fn check_overlaps(report: &mut Report, mut ranges: Vec<Owned>) {
-    ranges.sort();
+fn check_overlaps(report: &mut Report, mut ranges: Vec<Owned>, paths: &[String]) {
+    ranges.sort_unstable();
     // Blocks nest or are apart: sorted, one that overlaps an earlier one lies within it.
     let mut holder: Option<Owned> = None;
-    for (net, path) in ranges {
-        match &holder {
+    for (net, at) in ranges {
+        match holder {
             Some((outer, by)) if outer.contains(&net) => {
-                let own_address = *by == path && net.prefix_len() == net.max_prefix_len();
+                let own_address = by == at && net.prefix_len() == net.max_prefix_len();
                 if !own_address {
-                    let message = format!("{net} overlaps {outer}, which {by} has");
-                    report.fault("InvalidIPAddress.InUse", path, message);
+                    let message = format!("{net} overlaps {outer}, which {} has", paths[by]);
+                    report.fault("InvalidIPAddress.InUse", paths[at].as_str(), message);
                 }
             }
-            _ => holder = Some((net, path)),
+            _ => holder = Some((net, at)),
         }
     }
 }
@@ -109,7 +111,7 @@ fn mac(report: &mut Report, node: &Node<'_, '_>) -> Option<MacAddr> {
 }
 
 /// The groups by id: existing, of the interface's VPC (S7), within the quota.
-fn groups(report: &mut Report, node: &Node<'_, '_>, vpc: Option<&str>, all: &Validated) -> Vec<String> {
+fn groups(report: &mut Report, node: &Node<'_, '_>, vpc: Option<&str>, all: &Validated) -> Vec<Id> {
     let mut groups = Vec::new();
     for group in node.list(report, "Groups") {
         group.known(report, &["GroupId"], &["GroupName"]);
@@ -127,7 +129,7 @@ fn groups(report: &mut Report, node: &Node<'_, '_>, vpc: Option<&str>, all: &Val
             Some(_) if groups.iter().any(|g| g == id) => {
                 report.notice(path(), format!("'{id}' is named twice"));
             }
-            Some(_) => groups.push(id.to_string()),
+            Some(_) => groups.push(id.into()),
         }
     }
     let most = all.settings.quotas.map_or(MAX_GROUPS, |q| q.groups_per_interface);

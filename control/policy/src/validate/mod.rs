@@ -13,6 +13,8 @@ pub(crate) mod references;
 pub(crate) mod rule_ids;
 mod settings;
 
+use std::fmt::{self, Write};
+
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -138,7 +140,16 @@ pub(crate) fn is_id(id: &str, prefix: &str) -> bool {
 }
 
 /// FNV-1a, for ids that must be the same in every version of the switch.
-fn fnv(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+fn fnv(text: impl fmt::Display) -> u64 {
+    struct Fnv(u64);
+    impl Write for Fnv {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            self.0 = text.bytes().fold(self.0, step);
+            Ok(())
+        }
+    }
+    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+    write!(hash, "{text}").expect("numbers take any text");
+    hash.0
 }

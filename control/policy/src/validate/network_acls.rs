@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 use engine::policy::MAX_ENTRIES;
 
 use super::{cidr, keys, known};
-use crate::model::{AclEntry, NetworkAcl, RuleService, Validated};
+use crate::model::{AclEntry, Id, NetworkAcl, RuleService, Validated};
 use crate::reader::Node;
 use crate::report::Report;
 
@@ -12,7 +12,7 @@ const LAST: i64 = 32_767;
 
 /// Reads `NetworkAcls` (S49).
 pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated) {
-    let mut guarded: HashMap<String, String> = HashMap::new();
+    let mut guarded: HashMap<Id, Id> = HashMap::new();
     for node in root.list(report, "NetworkAcls") {
         known(&node, report, &keys::NETWORK_ACL);
         let (id, vpc) = (node.required(report, "NetworkAclId"), node.required(report, "VpcId"));
@@ -46,16 +46,16 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
                 }
                 Some(_) => {}
             }
-            if let Some(other) = guarded.insert(subnet.to_string(), id.to_string()) {
+            if let Some(other) = guarded.insert(subnet.into(), id.into()) {
                 let message = format!("'{subnet}' is associated with '{other}' already");
                 report.fault("InvalidParameterValue", item.path_of("SubnetId"), message);
             }
-            subnets.push(subnet.to_string());
+            subnets.push(subnet.into());
         }
         subnets.sort_unstable();
         all.vpcs.or_default(vpc);
-        let acl = NetworkAcl { id: id.to_string(), vpc: vpc.to_string(), inbound, outbound, subnets };
-        if all.network_acls.insert(id.to_string(), acl).is_some() {
+        let acl = NetworkAcl { id: id.into(), vpc: vpc.into(), inbound, outbound, subnets };
+        if all.network_acls.insert(id.into(), acl).is_some() {
             let message = format!("the network ACL '{id}' is there twice");
             report.fault("InvalidParameterValue", node.path(), message);
         }

@@ -1,18 +1,18 @@
 use std::collections::HashSet;
 
 use super::{cidr, keys, known};
-use crate::model::{Peering, Subnet, Validated, Vpc};
+use crate::model::{Id, Peering, Subnet, Validated, Vpc};
 use crate::reader::Node;
 use crate::report::Report;
 
 /// Reads `Vpcs`, `Subnets` and `VpcPeeringConnections`. Returns the VPCs that
 /// the document describes, and does not only mention.
-pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated) -> HashSet<String> {
+pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated) -> HashSet<Id> {
     for node in root.list(report, "Vpcs") {
         known(&node, report, &keys::VPC);
         let Some(id) = node.required(report, "VpcId") else { continue };
         let ipv6 = !associated(&node, report).is_empty();
-        if all.vpcs.insert(id.to_string(), Vpc { ipv6 }).is_some() {
+        if all.vpcs.insert(id.into(), Vpc { ipv6 }).is_some() {
             report.fault("InvalidParameterValue", node.path(), format!("the VPC '{id}' is there twice"));
         }
     }
@@ -29,8 +29,8 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
         }
         let (Some(id), Some(vpc)) = (id, vpc) else { continue };
         all.vpcs.or_default(vpc);
-        let subnet = Subnet { vpc: vpc.to_string(), blocks };
-        if all.subnets.insert(id.to_string(), subnet).is_some() {
+        let subnet = Subnet { vpc: vpc.into(), blocks };
+        if all.subnets.insert(id.into(), subnet).is_some() {
             report.fault("InvalidParameterValue", node.path(), format!("the subnet '{id}' is there twice"));
         }
     }
@@ -49,8 +49,8 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
         let ends = [inner("RequesterVpcInfo", "VpcId"), inner("AccepterVpcInfo", "VpcId")];
         let status = inner("Status", "Code");
         if let (Some(id), [Some(one), Some(other)], Some(status)) = (id, ends, status) {
-            let vpcs = [one.to_string(), other.to_string()];
-            all.peerings.push(Peering { id: id.to_string(), vpcs, active: status == "active" });
+            let vpcs = [one.into(), other.into()];
+            all.peerings.push(Peering { id: id.into(), vpcs, active: status == "active" });
         }
     }
     described

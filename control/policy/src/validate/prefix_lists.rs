@@ -48,7 +48,7 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
             report.notice(node.path(), format!("'{id}' has no entries: rules that name it match nothing"));
         }
         let list = PrefixList {
-            id: id.to_string(),
+            id: id.into(),
             name: node.string(report, "PrefixListName").map(String::from),
             version: node.number(report, "Version", 0..=i64::MAX).and_then(|v| u64::try_from(v).ok()),
             ipv6,
@@ -56,7 +56,7 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
             max_entries,
             entries,
         };
-        if all.prefix_lists.insert(id.to_string(), list).is_some() {
+        if all.prefix_lists.insert(id.into(), list).is_some() {
             let message = format!("the prefix list '{id}' is there twice");
             report.fault("InvalidParameterValue", node.path(), message);
         }

@@ -7,7 +7,7 @@ use crate::report::Report;
 /// Rules of each group, by direction and family (D20).
 pub(super) fn check(report: &mut Report, all: &Validated, places: &Places) {
     for group in all.groups.values() {
-        let path = places.groups.get(&group.id).map_or("", String::as_str);
+        let path = places.groups.get(&group.id).map_or("", |at| &places.paths[*at]);
         check_group(report, all, group, |key| format!("{path}.{key}"));
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn check(report: &mut Report, all: &mut Validated, places: &Places) {
     for reference in &places.references {
         let Some((vpc, id)) = referenced(all, reference) else { continue };
         let in_scope = |other: &str| scopes.get(vpc).is_some_and(|scope| scope.contains(other));
-        if is_stale(report, all, (vpc, id), in_scope, reference.by_peering, &reference.path) {
+        if is_stale(report, all, (vpc, id), in_scope, reference.by_peering, || places.path(reference)) {
             stale.push(reference);
         }
     }
@@ -35,7 +35,7 @@ pub(crate) fn is_stale(
     (vpc, id): (&str, &str),
     in_scope: impl Fn(&str) -> bool,
     by_peering: bool,
-    path: &str,
+    path: impl Fn() -> String,
 ) -> bool {
     let reason = match all.groups.get(id) {
         None => format!("the group '{id}' does not exist"),
@@ -45,11 +45,11 @@ pub(crate) fn is_stale(
         }
         Some(_) => {
             let message = "You have specified two resources that belong to different networks.";
-            report.fault("InvalidGroup.NotFound", path, message);
+            report.fault("InvalidGroup.NotFound", path(), message);
             return false;
         }
     };
-    report.notice(path, format!("{reason}: the rule is stale and matches nothing"));
+    report.notice(path(), format!("{reason}: the rule is stale and matches nothing"));
     true
 }
 

@@ -1,6 +1,8 @@
-use std::collections::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 
-use super::groups::{NO_SOURCE, TWO_SOURCES, description, group_id, in_words, service};
+use compact_str::format_compact;
+
+use super::groups::{InWords, NO_SOURCE, TWO_SOURCES, description, group_id, service};
 use super::{cidr, fnv, is_id, keys, known};
 use crate::model::{Peer, Rule, RuleService, SecurityGroup, Validated};
 use crate::reader::Node;
@@ -67,16 +69,17 @@ fn name_rules(items: &[Node<'_, '_>], report: &mut Report, all: &mut Validated) 
         match group_rules.remove(&(egress, service, peer.clone())) {
             Some(at) => names.push((group, at, id, description)),
             None => {
-                let words = in_words(&service, &peer);
+                let words = InWords(&service, &peer);
                 let message = format!("'{group}' has no rule \"{words}\" that is not named already");
                 report.fault("InvalidPermission.NotFound", node.path(), message);
             }
         }
     }
+    drop(rules);
     for (group, (egress, n), id, description) in names {
         let Some(group) = all.groups.get_mut(group) else { continue };
         let rule = &mut if egress { &mut group.outbound } else { &mut group.inbound }[n];
-        rule.id = id.to_string();
+        rule.id = id.into();
         if let Some(text) = description {
             rule.description = Some(text.to_string());
         }
@@ -98,10 +101,10 @@ fn peer(report: &mut Report, node: &Node<'_, '_>) -> Option<Peer> {
     match key {
         "CidrIpv4" => cidr(report, node, key, false).map(Peer::Cidr),
         "CidrIpv6" => cidr(report, node, key, true).map(Peer::Cidr),
-        "PrefixListId" => node.string(report, key).map(|id| Peer::PrefixList(id.to_string())),
+        "PrefixListId" => node.string(report, key).map(|id| Peer::PrefixList(id.into())),
         _ => {
             let info = node.child(report, key)?;
-            group_id(report, &info, "GroupId").map(|id| Peer::Group { id: id.to_string(), stale: false })
+            group_id(report, &info, "GroupId").map(|id| Peer::Group { id: id.into(), stale: false })
         }
     }
 }
@@ -111,8 +114,8 @@ pub(crate) fn make_ids(group: &mut SecurityGroup) {
     let SecurityGroup { id, inbound, outbound, .. } = group;
     for (direction, rules) in [("in", inbound), ("out", outbound)] {
         for rule in rules.iter_mut().filter(|r| r.id.is_empty()) {
-            let words = in_words(&rule.service, &rule.peer);
-            rule.id = format!("sgr-0{:016x}", fnv(&format!("{id} {direction} {words}")));
+            let words = InWords(&rule.service, &rule.peer);
+            rule.id = format_compact!("sgr-0{:016x}", fnv(format_args!("{id} {direction} {words}")));
         }
     }
 }

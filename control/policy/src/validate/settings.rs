@@ -16,7 +16,7 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report) -> Settings {
     if let Some(interfaces) = node.child(report, "NetworkInterfaces") {
         for id in interfaces.value.as_object().into_iter().flat_map(|object| object.keys()) {
             if let Some(chosen) = interfaces.child(report, id) {
-                settings.interfaces.insert(id.to_string(), interface(&chosen, report));
+                settings.interfaces.insert(id.into(), interface(&chosen, report));
             }
         }
     }
