@@ -1,10 +1,12 @@
 //! The compiled tables against the oracle, before a policy is published.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use engine::addr::Family;
+use engine::forward::Interface;
 use engine::ids::InterfaceId;
 use engine::policy::{Direction, Query, Service};
 use engine::snapshot::Snapshot;
@@ -12,7 +14,7 @@ use engine::verdict::Judgement;
 use ipnet::IpNet;
 
 use crate::compile::Compiler;
-use crate::model::{Id, NetworkInterface, Peer, RuleService, Validated};
+use crate::model::{Id, NetworkInterface, Peer, Rule, RuleService, Validated};
 use crate::oracle::{self, Packet};
 use crate::rulebook::Rulebook;
 
@@ -51,16 +53,11 @@ pub(crate) fn ask(
     direction: Direction,
     packet: &Packet,
 ) -> Option<Judgement> {
-    ask_at(compiler.interface_id(interface)?, snapshot, direction, packet)
+    let interface = snapshot.interfaces.get(compiler.interface_id(interface)?)?;
+    Some(ask_at(interface, snapshot, direction, packet))
 }
 
-fn ask_at(
-    interface: InterfaceId,
-    snapshot: &Snapshot,
-    direction: Direction,
-    packet: &Packet,
-) -> Option<Judgement> {
-    let interface = snapshot.interfaces.get(interface)?;
+fn ask_at(interface: &Interface, snapshot: &Snapshot, direction: Direction, packet: &Packet) -> Judgement {
     let family = if packet.remote.is_ipv4() { Family::V4 } else { Family::V6 };
     let service = |port| Service::new(family, packet.protocol, port);
     let query = Query {
@@ -70,11 +67,13 @@ fn ask_at(
         reply_service: matches!(packet.protocol, 6 | 17).then(|| service(packet.source_port)),
         remote: packet.remote.into(),
     };
-    Some(interface.policy.judge(&snapshot.tables, direction, &query))
+    interface.policy.judge(&snapshot.tables, direction, &query)
 }
 
-/// Asks both about at most `samples` packets at the edges of rules: ports and
-/// addresses at, just inside and just outside of what each permits.
+/// Asks both about packets at the edges of rules: ports and addresses at, just
+/// inside and just outside of what each permits. At least so many are asked about,
+/// if the rules give as many: of few interfaces each, of many every n-th; of each
+/// at least one rule for each direction, another one from interface to interface.
 ///
 /// # Errors
 /// The first packet on which they differ.
@@ -103,12 +102,14 @@ pub fn self_check_by(
     // Of many interfaces every n-th, so that the samples reach all of the policy.
     let stride = (interfaces.len() * 8).div_ceil(samples.max(1)).max(1);
     let share = (samples / interfaces.len().max(1)).max(8);
-    check_each(book, interfaces.values().step_by(stride), number, snapshot, share, &[])
+    check_each(book, interfaces.values().step_by(stride), number, snapshot, share, &Concerned::default())
 }
 
-/// The same of a generation that has changes against the one before: at the
-/// interfaces that were compiled for it, about who they are, and at a few others
-/// whether they are still known as who they are.
+/// The same of a generation that has changes against the one before, about what
+/// has changed:
+/// - at some of the interfaces that were compiled for it;
+/// - at others that have their groups, of now and of before, by the rules that name
+///   these: whether they are known as members, or no longer.
 ///
 /// # Errors
 /// As above.
@@ -122,17 +123,30 @@ pub fn self_check_changes(
     let looked = compiler.compiled_interfaces();
     let some = |most: usize| {
         let stride = looked.len().div_ceil(most.max(1)).max(1);
-        looked.iter().step_by(stride).filter_map(|id| policy.interfaces.get(id))
+        looked.iter().step_by(stride)
     };
-    let changed = some(samples / 8);
-    let addresses = some(4).filter_map(|interface| interface.addresses.first().copied());
-    let addresses: Vec<IpAddr> = addresses.collect();
-    // Others whose rules may name the groups of those: they name their own, most of the time.
-    let groups = some(2).flat_map(|interface| interface.groups.first());
-    let others = groups.flat_map(|group| book.members(group).take(2));
+    let mut concerned = Concerned::default();
+    for interface in
+        some(2).flat_map(|id| [policy.interfaces.get(id), compiler.interface_before(id)]).flatten()
+    {
+        concerned.groups.extend(interface.groups.first());
+        concerned.addresses.extend(interface.addresses.first());
+    }
+    // `looked` is in order.
+    let is_other = |interface: &&NetworkInterface| looked.binary_search(&interface.id).is_err();
+    let others = concerned.groups.iter().filter_map(|group| book.members(group).take(4).find(is_other));
+    let changed = some(samples / 8).filter_map(|id| policy.interfaces.get(id));
     let all: Vec<&NetworkInterface> = changed.chain(others).collect();
     let share = (samples / all.len().max(1)).max(8);
-    check_each(book, all.into_iter(), |id| compiler.interface_id(id), snapshot, share, &addresses)
+    check_each(book, all.into_iter(), |id| compiler.interface_id(id), snapshot, share, &concerned)
+}
+
+/// What a change is about: rules that name these groups are asked about these
+/// addresses, whichever other rules are.
+#[derive(Default)]
+pub(crate) struct Concerned<'c> {
+    groups: BTreeSet<&'c Id>,
+    addresses: BTreeSet<IpAddr>,
 }
 
 fn check_each<'b>(
@@ -141,31 +155,39 @@ fn check_each<'b>(
     number: impl Fn(&str) -> Option<InterfaceId>,
     snapshot: &Snapshot,
     share: usize,
-    also: &[IpAddr],
+    concerned: &Concerned<'_>,
 ) -> Result<usize, Box<Mismatch>> {
     let mut asked = 0;
-    for interface in interfaces {
-        for (direction, packet) in edges(book, interface, share, also) {
-            let compiled = number(&interface.id).and_then(|id| ask_at(id, snapshot, direction, &packet));
-            let Some(compiled) = compiled else { continue };
-            let (oracle, _) = book.judge_by_rules(interface, direction, &packet);
-            if compiled != oracle {
-                let interface = interface.id.clone();
-                return Err(Box::new(Mismatch { interface, direction, packet, compiled, oracle }));
+    for (n, interface) in interfaces.enumerate() {
+        let Some(compiled) = number(&interface.id).and_then(|id| snapshot.interfaces.get(id)) else {
+            continue;
+        };
+        let packets = edges(book, interface, share, n, concerned);
+        for packets in packets.chunk_by(|(_, one), (_, other)| one.remote == other.remote) {
+            let facing = book.facing(interface, packets[0].1.remote);
+            for &(direction, packet) in packets {
+                let compiled = ask_at(compiled, snapshot, direction, &packet);
+                let oracle = facing.judge(direction, &packet);
+                if compiled != oracle {
+                    let interface = interface.id.clone();
+                    return Err(Box::new(Mismatch { interface, direction, packet, compiled, oracle }));
+                }
             }
-            asked += 1;
+            asked += packets.len();
         }
     }
     Ok(asked)
 }
 
-/// Packets at the edges of an interface's rules; of rules that name groups, from
-/// some further addresses as well.
+/// Packets at the edges of an interface's rules, those of one address one after the
+/// other: of about as many rules as give `most` packets, the first of them the `nth`
+/// or as far round as that is, and of those that name who is concerned.
 pub(crate) fn edges(
     book: &Rulebook,
     interface: &NetworkInterface,
     most: usize,
-    also: &[IpAddr],
+    nth: usize,
+    concerned: &Concerned<'_>,
 ) -> Vec<(Direction, Packet)> {
     let policy = book.policy();
     let mut packets = Vec::new();
@@ -173,10 +195,12 @@ pub(crate) fn edges(
         let rules: Vec<_> = oracle::rules(policy, interface, direction).collect();
         // Each rule gives about twenty packets.
         let stride = (rules.len() * 40).div_ceil(most).max(1);
-        for rule in rules.iter().step_by(stride) {
-            let remotes = remotes(book, &rule.peer, also);
-            for (protocol, port) in ports(rule.service) {
-                for &remote in &remotes {
+        let spread = rules.iter().skip(nth % stride.min(rules.len().max(1))).step_by(stride);
+        let names =
+            |rule: &&&Rule| matches!(&rule.peer, Peer::Group { id, .. } if concerned.groups.contains(id));
+        for rule in spread.chain(rules.iter().filter(names).take(2)) {
+            for remote in remotes(book, &rule.peer, &concerned.addresses) {
+                for (protocol, port) in ports(rule.service) {
                     packets.push((direction, Packet { remote, protocol, port, source_port: 40_000 }));
                     // As the answer to what it permits.
                     packets.push((
@@ -188,10 +212,7 @@ pub(crate) fn edges(
         }
     }
     // Whoever has no rules is asked as well.
-    for remote in [
-        IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-        "2001:db8::1".parse::<Ipv6Addr>().expect("a constant").into(),
-    ] {
+    for remote in STRANGERS {
         for (protocol, port) in [(6, 22), (17, 53), (1, 0x0800), (58, 0x8000), (47, 0)] {
             for direction in [Direction::Inbound, Direction::Outbound] {
                 packets.push((direction, Packet { remote, protocol, port, source_port: 40_000 }));
@@ -200,6 +221,10 @@ pub(crate) fn edges(
     }
     packets
 }
+
+/// Addresses that few rules name: documentation's.
+const STRANGERS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
 fn ports(service: RuleService) -> Vec<(u8, u16)> {
     match service {
@@ -224,44 +249,42 @@ fn ports(service: RuleService) -> Vec<(u8, u16)> {
     }
 }
 
-/// Addresses at the edges of a peer, and just outside.
-fn remotes(book: &Rulebook, peer: &Peer, also: &[IpAddr]) -> Vec<IpAddr> {
-    match peer {
-        Peer::Cidr(net) => around(net),
+/// Addresses at the edges of a peer, and just outside, each once.
+fn remotes(book: &Rulebook, peer: &Peer, concerned: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
+    let mut remotes: Vec<IpAddr> = match peer {
+        Peer::Cidr(net) => around(net).collect(),
         Peer::PrefixList(id) => {
             let entries = book.policy().prefix_lists.get(id).map_or(&[][..], |l| &l.entries);
             let ends = [entries.first(), entries.last()];
             ends.into_iter().flatten().flat_map(|(net, _)| around(net)).collect()
         }
         Peer::Group { id, .. } => {
-            let members = book.members(id).take(2);
-            let around = members
-                .flat_map(|m| {
-                    m.addresses.iter().map(|a| IpNet::from(*a)).chain(m.prefixes.iter().copied()).take(3)
-                })
-                .flat_map(|net| around(&net));
-            around.chain(also.iter().copied()).collect()
+            let nets = |m: &NetworkInterface| {
+                let nets = m.addresses.iter().map(|a| IpNet::from(*a)).chain(m.prefixes.iter().copied());
+                nets.take(3).collect::<Vec<_>>()
+            };
+            let around = book.members(id).take(2).flat_map(nets).flat_map(|net| around(&net));
+            around.chain(concerned.iter().copied()).collect()
         }
-    }
+    };
+    remotes.sort_unstable();
+    remotes.dedup();
+    remotes
 }
 
-fn around(net: &IpNet) -> Vec<IpAddr> {
-    match net {
+fn around(net: &IpNet) -> impl Iterator<Item = IpAddr> + use<> {
+    let edges = match net {
         IpNet::V4(net) => {
             let (first, last) = (net.network().to_bits(), net.broadcast().to_bits());
             [first, last, first.wrapping_sub(1), last.wrapping_add(1)]
-                .map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits)))
-                .to_vec()
+                .map(|bits| Ipv4Addr::from_bits(bits).into())
         }
         IpNet::V6(net) => {
             let (first, last) = (net.network().to_bits(), net.broadcast().to_bits());
             [first, last, first.wrapping_sub(1), last.wrapping_add(1)]
-                .map(Ipv6Addr::from_bits)
-                .into_iter()
-                // No packet has those, and the tables would take them for IPv4.
-                .filter(|a| a.to_ipv4_mapped().is_none())
-                .map(IpAddr::V6)
-                .collect()
+                .map(|bits| Ipv6Addr::from_bits(bits).into())
         }
-    }
+    };
+    // No packet has IPv4 in IPv6's clothes, and the tables would take them for IPv4.
+    edges.into_iter().filter(|edge| !matches!(edge, IpAddr::V6(a) if a.to_ipv4_mapped().is_some()))
 }

@@ -28,34 +28,53 @@ pub fn judge<'v>(
     direction: Direction,
     packet: &Packet,
 ) -> (Judgement, Vec<&'v Rule>) {
-    judge_by(policy, interface, direction, packet, |peer| is_peer(policy, interface, peer, packet.remote))
+    let facing = Facing::new(policy, interface, |peer| is_peer(policy, interface, peer, packet.remote));
+    (facing.judge(direction, packet), facing.permitting(direction, packet).collect())
 }
 
-/// The same, for those who know otherwise whom a peer names.
-pub(crate) fn judge_by<'v>(
-    policy: &'v Validated,
-    interface: &'v NetworkInterface,
-    direction: Direction,
-    packet: &Packet,
-    is_peer: impl Fn(&Peer) -> bool,
-) -> (Judgement, Vec<&'v Rule>) {
-    let permits = |rule: &&Rule| is_for(rule.service, packet) && is_peer(&rule.peer);
-    let permitting: Vec<&Rule> = rules(policy, interface, direction).filter(permits).collect();
-    if permitting.is_empty() {
-        return (Judgement::Denied, permitting);
+/// The rules of an interface that name one remote address, by direction: all that
+/// packets of that address are judged by.
+pub(crate) struct Facing<'v>([Vec<&'v Rule>; 2]);
+
+impl<'v> Facing<'v> {
+    /// Walks over all rules; `is_peer` tells whether a peer is that address.
+    pub fn new(
+        policy: &'v Validated,
+        interface: &'v NetworkInterface,
+        is_peer: impl Fn(&Peer) -> bool,
+    ) -> Facing<'v> {
+        let named =
+            |direction| rules(policy, interface, direction).filter(|rule| is_peer(&rule.peer)).collect();
+        Facing([Direction::Inbound, Direction::Outbound].map(named))
     }
-    let reply = Packet { port: packet.source_port, source_port: packet.port, ..*packet };
-    let everyone = |direction, packet: &Packet| {
-        rules(policy, interface, direction).any(|r| is_everyone(r, packet) && is_for(r.service, packet))
-    };
-    let open = |direction| {
-        rules(policy, interface, direction).any(|r| is_everyone(r, packet) && is_all_ports(r.service, packet))
-    };
-    // S40, D11: whichever direction opened the flow.
-    let untracked = matches!(packet.protocol, 6 | 17)
-        && (everyone(direction, packet) && open(direction.other())
-            || everyone(direction.other(), &reply) && open(direction));
-    (if untracked { Judgement::Untracked } else { Judgement::Tracked }, permitting)
+
+    fn rules(&self, direction: Direction) -> &[&'v Rule] {
+        &self.0[direction as usize]
+    }
+
+    /// The rules that permit a packet.
+    pub fn permitting(&self, direction: Direction, packet: &Packet) -> impl Iterator<Item = &'v Rule> {
+        self.rules(direction).iter().copied().filter(|rule| is_for(rule.service, packet))
+    }
+
+    /// How they judge it.
+    pub fn judge(&self, direction: Direction, packet: &Packet) -> Judgement {
+        if self.permitting(direction, packet).next().is_none() {
+            return Judgement::Denied;
+        }
+        let reply = Packet { port: packet.source_port, source_port: packet.port, ..*packet };
+        let everyone = |direction, packet: &Packet| {
+            self.permitting(direction, packet).any(|rule| is_everyone(rule, packet))
+        };
+        let open = |direction| {
+            self.rules(direction).iter().any(|r| is_everyone(r, packet) && is_all_ports(r.service, packet))
+        };
+        // S40, D11: whichever direction opened the flow.
+        let untracked = matches!(packet.protocol, 6 | 17)
+            && (everyone(direction, packet) && open(direction.other())
+                || everyone(direction.other(), &reply) && open(direction));
+        if untracked { Judgement::Untracked } else { Judgement::Tracked }
+    }
 }
 
 /// All rules of all groups of the interface (S6, S19).

@@ -197,15 +197,14 @@ fn refuse_denials(value: &Tree<'_>, place: &Place<'_>, depth: usize, report: &mu
         }
         Tree::Object(object) => {
             for (key, value) in object.iter() {
-                let place = place.child(key, None);
                 // What is there to deny is told apart by its own reader.
-                if key == "NetworkAcls" && place.parent.is_some_and(|p| p.parent.is_none()) {
-                    refuse_depth(value, &place, depth - 1, report);
+                if place.parent.is_none() && key == "NetworkAcls" {
+                    refuse_depth(value, &place.child(key, None), depth - 1, report);
                 } else if denies(key, value) {
                     let message = "security groups only permit: a rule cannot deny";
-                    report.fault("InvalidParameterValue", place.to_string(), message);
+                    report.fault("InvalidParameterValue", place.child(key, None).to_string(), message);
                 } else if matches!(value, Tree::List(_) | Tree::Object(_)) {
-                    refuse_denials(value, &place, depth - 1, report);
+                    refuse_denials(value, &place.child(key, None), depth - 1, report);
                 }
             }
         }
@@ -236,9 +235,10 @@ fn denies(key: &str, value: &Tree<'_>) -> bool {
         let permits = |v: &str| ["allow", "permit", "accept"].iter().any(|p| v.eq_ignore_ascii_case(p));
         return value.as_str().is_some_and(|v| !permits(v));
     }
-    let is_deny = |part: Option<&[u8; 4]>| part.is_some_and(|part| part.eq_ignore_ascii_case(b"deny"));
+    // Four letters at once, small ones: each key of a document is looked at.
+    let is_deny = |part: &[u8; 4]| u32::from_ne_bytes(*part) | 0x2020_2020 == u32::from_ne_bytes(*b"deny");
     let bytes = key.as_bytes();
-    let is_of_denials = is_deny(bytes.first_chunk()) || is_deny(bytes.last_chunk());
+    let is_of_denials = bytes.first_chunk().is_some_and(is_deny) || bytes.last_chunk().is_some_and(is_deny);
     // The one exception is AWS's, of interfaces without a way to the internet; no rule.
     if !is_of_denials || is("denyalligwtraffic") {
         return false;
@@ -247,5 +247,26 @@ fn denies(key: &str, value: &Tree<'_>) -> bool {
         Tree::Null | Tree::Bool(false) => false,
         Tree::List(items) => !items.is_empty(),
         Tree::Bool(true) | Tree::Number(_) | Tree::String(_) | Tree::Object(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_denials_are_told_in_any_letters() {
+        for key in ["deny", "DENY", "DenyRules", "denied_DenY", "RulesDENY"] {
+            assert!(denies(key, &Tree::Bool(true)), "{key}");
+            assert!(!denies(key, &Tree::Bool(false)) && !denies(key, &Tree::List(&[])), "{key}");
+        }
+        for key in
+            ["den", "Deni", "d\u{5}ny", "denied", "DenyAllIgwTraffic", "denyALLigwtraffic", "", "Identity"]
+        {
+            assert!(!denies(key, &Tree::Bool(true)), "{key}");
+        }
+        for key in ["Action", "ruleACTION", "Effect"] {
+            assert!(denies(key, &Tree::String("drop")) && !denies(key, &Tree::String("Allow")), "{key}");
+        }
     }
 }

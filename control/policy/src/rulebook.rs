@@ -12,7 +12,7 @@ use imbl::{HashMap, OrdMap, OrdSet};
 use ipnet::IpNet;
 
 use crate::model::{Id, NetworkInterface, Peer, Rule, Validated};
-use crate::oracle::{self, Packet};
+use crate::oracle::{self, Facing, Packet};
 
 /// A policy, and who has which address. A copy shares all that is the same.
 #[derive(Clone, Debug, Default)]
@@ -107,33 +107,27 @@ impl Rulebook {
         direction: Direction,
         packet: &Packet,
     ) -> (Judgement, Vec<&'r Rule>) {
-        let (judgement, rules) = self.judge_by_rules(interface, direction, packet);
+        let facing = self.facing(interface, packet.remote);
         let chosen = self.policy.settings.interfaces.get(&interface.id);
-        match judgement {
-            Judgement::Untracked if chosen.is_some_and(|chosen| chosen.force_tracking) => {
-                (Judgement::Tracked, rules)
-            }
-            judgement => (judgement, rules),
-        }
+        let judgement = match facing.judge(direction, packet) {
+            Judgement::Untracked if chosen.is_some_and(|chosen| chosen.force_tracking) => Judgement::Tracked,
+            judgement => judgement,
+        };
+        (judgement, facing.permitting(direction, packet).collect())
     }
 
-    /// How the rules judge it, whatever the operator wants tracked: as the oracle does.
-    pub(crate) fn judge_by_rules<'r>(
-        &'r self,
-        interface: &'r NetworkInterface,
-        direction: Direction,
-        packet: &Packet,
-    ) -> (Judgement, Vec<&'r Rule>) {
+    /// The rules of an interface that name this address, whatever the operator wants
+    /// tracked: as the oracle finds them.
+    pub(crate) fn facing<'r>(&'r self, interface: &'r NetworkInterface, remote: IpAddr) -> Facing<'r> {
         let policy = &*self.policy;
         let members: Vec<&NetworkInterface> = self
-            .owners(packet.remote)
+            .owners(remote)
             .filter(|owner| policy.scopes(&interface.vpc).any(|vpc| vpc == owner.vpc))
             .collect();
-        let is_peer = |peer: &Peer| match peer {
+        Facing::new(policy, interface, |peer| match peer {
             Peer::Group { id, stale: false } => members.iter().any(|member| member.groups.contains(id)),
-            other => oracle::is_peer(policy, interface, other, packet.remote),
-        };
-        oracle::judge_by(policy, interface, direction, packet, is_peer)
+            other => oracle::is_peer(policy, interface, other, remote),
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use common::{context, group, interface, ports};
-use engine::policy::Direction;
+use engine::policy::{Direction, SourceId};
 use engine::snapshot::Snapshot;
 use large::large;
 use policy::oracle::Packet;
@@ -64,6 +64,47 @@ fn s8_s34_a_change_of_membership_touches_one_interface_of_ten_thousand() {
     // What changed is known everywhere, and what did not is as it was.
     let members: BTreeSet<_> = next.differences_of_interfaces(&policy);
     assert_eq!(members, BTreeSet::from(["eni-77".to_string()]));
+}
+
+#[test]
+fn tables_that_a_change_of_membership_did_not_reach_are_told() {
+    let policy = large(1000, 100, 10);
+    let request = json!({ "NetworkInterfaceId": "eni-77", "Groups": ["sg-50"] });
+    let Change { compiler, before, after, policy: next } =
+        change(&policy, "ModifyNetworkInterfaceAttribute", &request);
+    let book = Rulebook::new(Arc::new(next.clone()));
+    let check = |snapshot: &Snapshot| self_check_changes(&book, &compiler, snapshot, 64);
+    assert!(check(&after).unwrap() > 100);
+    assert!(check(&before).is_err(), "nothing of it");
+    // The interface is judged by its new groups, but who it is to others is another matter.
+    let interface = after.interfaces.get(compiler.interface_id("eni-77").unwrap()).unwrap();
+    let key = (interface.vpc, interface.addresses.hosts()[0]);
+    let groups = |snapshot: &Snapshot| snapshot.tables.members.get(key.0, key.1).to_vec();
+    let (left, joined) = (groups(&before), groups(&after));
+    let known_as = |groups: Vec<SourceId>| {
+        let mut snapshot = after.clone();
+        snapshot.tables.members = after.tables.members.with_changes([(key, Some(groups.into()))]);
+        snapshot
+    };
+    assert!(check(&known_as(joined.clone())).is_ok());
+    assert!(check(&known_as(vec![])).is_err(), "it did not join");
+    let mismatch = check(&known_as([left, joined].concat())).unwrap_err();
+    let of = |id: &str| next.interfaces[id].groups.clone();
+    assert_eq!(of(&mismatch.interface), ["sg-77"], "it did not leave: {mismatch}");
+}
+
+#[test]
+fn tables_that_a_change_of_a_rule_did_not_reach_are_told() {
+    let policy = large(1000, 100, 10);
+    let request = json!({ "GroupId": "sg-50", "IpPermissions": [
+        { "IpProtocol": "tcp", "FromPort": 9, "ToPort": 9, "IpRanges": [{ "CidrIp": "0.0.0.0/0" }] },
+    ] });
+    let Change { compiler, before, after, policy: next } =
+        change(&policy, "AuthorizeSecurityGroupIngress", &request);
+    let book = Rulebook::new(Arc::new(next));
+    assert!(self_check_changes(&book, &compiler, &after, 64).is_ok());
+    let mismatch = self_check_changes(&book, &compiler, &before, 64).unwrap_err();
+    assert!(compiler.compiled_interfaces().contains(&mismatch.interface), "{mismatch}");
 }
 
 /// Which interfaces differ.

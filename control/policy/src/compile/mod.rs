@@ -437,6 +437,11 @@ impl Compiler {
         &self.current.compiled
     }
 
+    /// An interface as it was in the generation before the last.
+    pub(crate) fn interface_before(&self, id: &str) -> Option<&NetworkInterface> {
+        self.before.as_ref()?.policy.interfaces.get(id)
+    }
+
     /// The VPCs by number, likewise.
     pub fn vpc_names(&self) -> HashMap<VpcIndex, Id> {
         self.current.vpcs.iter().map(|(name, index)| (index, name.clone())).collect()

@@ -4,7 +4,7 @@ use engine::policy::Direction;
 use engine::verdict::Judgement;
 use serde::{Deserialize, Serialize};
 
-use crate::check::edges;
+use crate::check::{Concerned, edges};
 use crate::model::{Id, NetworkInterface, Peer, Rule, Validated};
 use crate::oracle::{self, Packet};
 use crate::rulebook::Rulebook;
@@ -49,7 +49,8 @@ pub(super) fn changes(before: &Rulebook, after: &Rulebook, most: usize) -> (Vec<
         let sides = [before, after].map(|book| (book, book.policy().interfaces.get(id)));
         let mut packets = Vec::new();
         for (book, interface) in sides {
-            packets.extend(interface.into_iter().flat_map(|i| edges(book, i, share, &[])));
+            packets
+                .extend(interface.into_iter().flat_map(|i| edges(book, i, share, 0, &Concerned::default())));
         }
         for (direction, packet) in packets {
             asked += 1;
