@@ -1,6 +1,6 @@
 //! What updates take on the control thread, from a request to published tables:
 //! medians and the 99th of a hundred, since the goals are of the latter.
-//! `cargo bench -p policy` does all of it; `-- memory`, `-- members 1000000 50` (so many
+//! `cargo bench -p policy` does all of it; `-- members 1000000 50` (so many
 //! members, so many changes) and `-- pushes 10` do a part, as a profiler wants it.
 
 use std::sync::Arc;
@@ -151,48 +151,15 @@ fn pushes(rounds: u32) {
     times.print("a push of ten thousand rules");
 }
 
-/// What the tables of ten thousand interfaces with ten addresses each take, of a
-/// thousand groups of sixty rules.
-fn memory() {
-    for sets in [1, 2] {
-        let mut policy = large(10_000, 1000, 60);
-        let mut n = 0u32;
-        policy.interfaces.change_all(|interface| {
-            n += 1;
-            let address =
-                |i: u32| std::net::IpAddr::V4(std::net::Ipv4Addr::from_bits(0x0a80_0000 + n * 16 + i));
-            interface.addresses = (0..10).map(address).collect();
-            if sets == 2 {
-                // A pair that few others have.
-                interface.groups.push(format!("sg-{}", (n * 7 + n / 1000) % 1000).into());
-                interface.groups.sort_unstable();
-                interface.groups.dedup();
-            }
-        });
-        let mut kept = None;
-        let counted = allocation_counter::measure(|| {
-            let mut compiler = Compiler::new(1 << 20);
-            kept = compiler.compile(&policy, 1, &Ports::default()).ok();
-        });
-        println!(
-            "tables of 10,000 interfaces with {sets} of 1000 groups of 60 rules each, {} members: {:.1} MB",
-            kept.map_or(0, |snapshot| snapshot.tables.members.len()),
-            counted.bytes_current as f64 / 1e6,
-        );
-    }
-}
-
 fn main() {
     // Cargo says `--bench`.
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let number = |at: usize, default: u32| args.get(at).and_then(|arg| arg.parse().ok()).unwrap_or(default);
     match args.first().map(String::as_str) {
-        Some("memory") => memory(),
         Some("members") => memberships(number(1, 10_000), number(2, 2000)),
         Some("pushes") => pushes(number(1, 100)),
-        Some(other) => panic!("expected memory, members or pushes, found {other}"),
+        Some(other) => panic!("expected members or pushes, found {other}"),
         None => {
-            memory();
             memberships(10_000, 2000);
             memberships(100_000, 2000);
             pushes(100);

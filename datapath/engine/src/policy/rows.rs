@@ -7,11 +7,13 @@
 //! is not there. Most sources of an address are in no row of a policy, and
 //! most of these are told in one line.
 //!
-//! Most rows are one range of services, which is kept in place. The others share
-//! one division of all services into classes, which is located once per packet
-//! however many sources there are; each is a set of bits over classes. Where
-//! classes are so many that the bits would take more than the ranges do several
-//! times over, the row's ranges are searched.
+//! Most rows are one range of services, and most of these are short, or reach to the
+//! end of a protocol, or are everything: their ends are kept in place, in four bytes.
+//! Other ranges lie apart. The rows of several ranges share one division of all
+//! services into classes, which is located once per packet however many sources there
+//! are; each is a set of bits over classes. Where classes are so many that the bits
+//! would take more than the ranges do several times over, the row's ranges are
+//! searched.
 
 use hashbrown::HashMap;
 
@@ -29,17 +31,61 @@ const BITS_TO_RANGES: usize = 4;
 struct Row {
     /// The source, spread.
     key: u32,
-    /// The one range; [`Row::APART`] if there are several.
-    low: u32,
-    /// Its end, or which of the rows with several ranges it is.
-    high: u32,
+    reach: Reach,
 }
 
 impl Row {
-    /// No packet's service, and no range begins with it.
-    const APART: u32 = u32::MAX;
-    /// No source has this key.
-    const GAP: Row = Row { key: u32::MAX, low: 1, high: 0 };
+    /// No source has this key, and no packet's service is in reach.
+    const GAP: Row = Row { key: u32::MAX, reach: Reach::new(0, (1 << Reach::FIRST) - 1) };
+}
+
+const _: () = assert!(size_of::<Row>() == 8);
+
+/// Ranges of services: in the lower bits the first service, or a place among those
+/// that lie apart; in the upper bits how many follow it, or one of the words below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Reach(u32);
+
+impl Reach {
+    /// Bits of the first service: protocols are up to 256.
+    const FIRST: u32 = 25;
+    /// The most that follow.
+    const LONGEST: u32 = 123;
+    /// All up to the end of the protocol.
+    const TO_END: u32 = 124;
+    /// Everything there is.
+    const EVERYTHING: u32 = 125;
+    /// A range that lies apart.
+    const RANGE: u32 = 126;
+    /// Several ranges, apart.
+    const SEVERAL: u32 = 127;
+
+    const fn new(how: u32, first: u32) -> Reach {
+        assert!(first < 1 << Reach::FIRST);
+        Reach(how << Reach::FIRST | first)
+    }
+
+    /// One range, if it can be said in place.
+    fn in_place(low: u32, high: u32) -> Option<Reach> {
+        match high - low {
+            _ if (low, high) == (0, u32::MAX) => Some(Reach::new(Reach::EVERYTHING, 0)),
+            _ if low >= 1 << Reach::FIRST => None,
+            more @ 0..=Reach::LONGEST => Some(Reach::new(more, low)),
+            _ if high == low | 0xffff => Some(Reach::new(Reach::TO_END, low)),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn how(self) -> u32 {
+        self.0 >> Reach::FIRST
+    }
+
+    /// The first service, or the place.
+    #[inline]
+    fn first(self) -> u32 {
+        self.0 & ((1 << Reach::FIRST) - 1)
+    }
 }
 
 /// The rows of one direction of a policy.
@@ -52,9 +98,17 @@ pub(super) struct Rows {
     apart: Option<Box<Apart>>,
 }
 
+/// What is not said in place.
+#[derive(Clone, Debug)]
+struct Apart {
+    /// Single ranges.
+    ranges: Box<[(u32, u32)]>,
+    several: Several,
+}
+
 /// Rows of several ranges.
 #[derive(Clone, Debug)]
-enum Apart {
+enum Several {
     /// Classes of services begin at `starts`; each row has `words` of the bits.
     Bits { starts: Box<[u32]>, words: usize, bits: Box<[u64]> },
     /// Each row has a span of the ranges.
@@ -76,23 +130,29 @@ impl Located {
 
 impl Rows {
     pub fn new<'r>(rows: impl Iterator<Item = (SourceId, &'r ServiceSet)>) -> Rows {
-        let mut apart = Vec::new();
+        let (mut single, mut several) = (Vec::new(), Vec::new());
         let mut known = HashMap::new();
         let mut sorted: Vec<Row> = rows
             .filter(|(_, services)| !services.is_empty())
             .map(|(source, services)| {
                 let key = source.0.wrapping_mul(SPREAD);
                 assert!(key != Row::GAP.key, "sources are numbered from 0 on");
-                match services.ranges() {
-                    [(low, high)] if *low != Row::APART => Row { key, low: *low, high: *high },
-                    ranges => {
-                        let high = *known.entry(services).or_insert_with(|| {
-                            apart.push(ranges);
-                            apart.len() as u32 - 1
-                        });
-                        Row { key, low: Row::APART, high }
+                let in_place = match services.ranges() {
+                    [(low, high)] => Reach::in_place(*low, *high),
+                    _ => None,
+                };
+                let apart = || match services.ranges() {
+                    [range] => {
+                        single.push(*range);
+                        Reach::new(Reach::RANGE, single.len() as u32 - 1)
                     }
-                }
+                    ranges => {
+                        several.push(ranges);
+                        Reach::new(Reach::SEVERAL, several.len() as u32 - 1)
+                    }
+                };
+                let reach = in_place.unwrap_or_else(|| *known.entry(services).or_insert_with(apart));
+                Row { key, reach }
             })
             .collect();
         if sorted.is_empty() {
@@ -107,7 +167,9 @@ impl Rows {
             table.push(row);
         }
         table.resize((table.len() + 1).max(places), Row::GAP);
-        let apart = (!apart.is_empty()).then(|| Box::new(Apart::new(&apart)));
+        let has_apart = !single.is_empty() || !several.is_empty();
+        let apart = has_apart.then(|| Apart { ranges: single.into(), several: Several::new(&several) });
+        let apart = apart.map(Box::new);
         Rows { table: table.into(), places, apart }
     }
 
@@ -131,19 +193,20 @@ impl Rows {
     #[inline]
     fn permits_by(&self, row: &Row, located: &mut Located) -> bool {
         let service = located.service.number();
-        if row.low != Row::APART {
-            return (row.low..=row.high).contains(&service);
+        let (how, first) = (row.reach.how(), row.reach.first());
+        if how <= Reach::LONGEST {
+            return service.wrapping_sub(first) <= how;
         }
-        match self.apart.as_deref() {
-            Some(Apart::Bits { starts, words, bits }) => {
-                let class = *located.class.get_or_insert_with(|| starts.partition_point(|s| *s <= service));
-                bits[row.high as usize * words + class / 64] >> (class % 64) & 1 == 1
-            }
-            Some(Apart::Ranges { spans, ranges }) => {
-                let (start, end) = spans[row.high as usize];
-                contains(&ranges[start as usize..end as usize], located.service)
-            }
-            None => false,
+        if how == Reach::SEVERAL {
+            return self.apart.as_deref().is_some_and(|apart| apart.several.permits(first as usize, located));
+        }
+        match how {
+            Reach::TO_END => (first..=first | 0xffff).contains(&service),
+            Reach::EVERYTHING => true,
+            _ => self.apart.as_deref().is_some_and(|apart| {
+                let (low, high) = apart.ranges[first as usize];
+                (low..=high).contains(&service)
+            }),
         }
     }
 }
@@ -154,8 +217,23 @@ fn home(key: u32, places: usize) -> usize {
     ((u64::from(key) * places as u64) >> 32) as usize
 }
 
-impl Apart {
-    fn new(rows: &[&[(u32, u32)]]) -> Apart {
+impl Several {
+    #[inline]
+    fn permits(&self, row: usize, located: &mut Located) -> bool {
+        match self {
+            Several::Bits { starts, words, bits } => {
+                let service = located.service.number();
+                let class = *located.class.get_or_insert_with(|| starts.partition_point(|s| *s <= service));
+                bits[row * words + class / 64] >> (class % 64) & 1 == 1
+            }
+            Several::Ranges { spans, ranges } => {
+                let (start, end) = spans[row];
+                contains(&ranges[start as usize..end as usize], located.service)
+            }
+        }
+    }
+
+    fn new(rows: &[&[(u32, u32)]]) -> Several {
         let ranges: usize = rows.iter().map(|row| row.len()).sum();
         // Class 0 is what lies before the first start: no row's.
         let edges = rows.iter().flat_map(|row| row.iter());
@@ -165,7 +243,7 @@ impl Apart {
         starts.dedup();
         let words = (starts.len() + 1).div_ceil(64);
         if rows.len() * words > BITS_TO_RANGES * ranges {
-            return Apart::ranges(rows);
+            return Several::ranges(rows);
         }
         let mut bits = vec![0u64; rows.len() * words];
         for (row, bits) in rows.iter().zip(bits.chunks_exact_mut(words)) {
@@ -174,17 +252,17 @@ impl Apart {
                 (class(low)..=class(high)).for_each(|class| bits[class / 64] |= 1 << (class % 64));
             }
         }
-        Apart::Bits { starts: starts.into(), words, bits: bits.into() }
+        Several::Bits { starts: starts.into(), words, bits: bits.into() }
     }
 
-    fn ranges(rows: &[&[(u32, u32)]]) -> Apart {
+    fn ranges(rows: &[&[(u32, u32)]]) -> Several {
         let mut ranges = Vec::new();
         let spans = rows.iter().map(|row| {
             let start = ranges.len() as u32;
             ranges.extend_from_slice(row);
             (start, ranges.len() as u32)
         });
-        Apart::Ranges { spans: spans.collect(), ranges: ranges.into() }
+        Several::Ranges { spans: spans.collect(), ranges: ranges.into() }
     }
 }
 
@@ -194,6 +272,9 @@ mod tests {
     use crate::addr::Family;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+
+    /// Ends of ranges around the longest that is kept in place, and of a protocol.
+    const ENDS: [u16; 7] = [122, 123, 124, 140, 30_000, 65_534, 65_535];
 
     fn permits(rows: &Rows, source: u32, port: u16) -> bool {
         rows.permits(SourceId(source), &mut Located::new(Service::new(Family::V4, 6, port)))
@@ -226,7 +307,8 @@ mod tests {
         for (count, expected) in [(30u16, true), (3000, false)] {
             let sets: Vec<_> = (0..count).map(pairs).collect();
             let rows = Rows::new(sets.iter().enumerate().map(|(n, set)| (SourceId(n as u32), set)));
-            assert_eq!(matches!(rows.apart.as_deref(), Some(Apart::Bits { .. })), expected);
+            let several = &rows.apart.as_ref().expect("rows of several ranges").several;
+            assert_eq!(matches!(several, Several::Bits { .. }), expected);
             for n in 0..count {
                 let at = |port| permits(&rows, n.into(), port);
                 assert!(at(4 * n) && at(4 * n + 2) && !at(4 * n + 1) && !at(4 * n + 3));
@@ -239,7 +321,7 @@ mod tests {
         fn a_row_permits_what_its_set_holds(
             given in proptest::collection::btree_map(
                 prop_oneof![0u32..20, any::<u32>().prop_filter("the gap's", |n| n.wrapping_mul(SPREAD) != u32::MAX)],
-                proptest::collection::vec((0u16..40, 0u16..40), 0..5), 0..20),
+                proptest::collection::vec((0u16..40, prop_oneof![3 => 0u16..40, 1 => prop::sample::select(&ENDS[..])]), 0..5), 0..20),
             all in any::<bool>(),
         ) {
             let mut sets: BTreeMap<u32, ServiceSet> = given.into_iter().map(|(source, ranges)| {
@@ -252,7 +334,7 @@ mod tests {
             let rows = Rows::new(sets.iter().map(|(source, set)| (SourceId(*source), set)));
             for source in (0..21).chain(sets.keys().copied()) {
                 // One location serves all rows, whichever is asked first.
-                for port in (0..42).chain([65535]) {
+                for port in (0..42).chain(ENDS.into_iter().flat_map(|end| [end, end.wrapping_add(1)])) {
                     let mut located = Located::new(Service::new(Family::V4, 6, port));
                     for source in [source, 0, 1, 2, source] {
                         let expected = sets.get(&source).is_some_and(|set| set.contains(located.service));
