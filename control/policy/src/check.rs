@@ -15,7 +15,7 @@ use ipnet::IpNet;
 
 use crate::compile::Compiler;
 use crate::model::{Id, NetworkInterface, Peer, Rule, RuleService, Validated};
-use crate::oracle::{self, Packet};
+use crate::oracle::{self, Packet, Rules};
 use crate::rulebook::Rulebook;
 
 /// A packet on which the compiled tables and the oracle differ: a defect of
@@ -71,9 +71,9 @@ fn ask_at(interface: &Interface, snapshot: &Snapshot, direction: Direction, pack
 }
 
 /// Asks both about packets at the edges of rules: ports and addresses at, just
-/// inside and just outside of what each permits. At least so many are asked about,
-/// if the rules give as many: of few interfaces each, of many every n-th; of each
-/// at least one rule for each direction, another one from interface to interface.
+/// inside and just outside of what each permits. About `samples` of them: of few
+/// interfaces many each, of many every n-th, of which each is asked about one rule of
+/// each direction at least, another one from interface to interface; so it may be more.
 ///
 /// # Errors
 /// The first packet on which they differ.
@@ -163,8 +163,9 @@ fn check_each<'b>(
             continue;
         };
         let packets = edges(book, interface, share, n, concerned);
+        let rules = Rules::of(book.policy(), interface);
         for packets in packets.chunk_by(|(_, one), (_, other)| one.remote == other.remote) {
-            let facing = book.facing(interface, packets[0].1.remote);
+            let facing = book.facing(interface, &rules, packets[0].1.remote);
             for &(direction, packet) in packets {
                 let compiled = ask_at(compiled, snapshot, direction, &packet);
                 let oracle = facing.judge(direction, &packet);
@@ -195,10 +196,11 @@ pub(crate) fn edges(
         let rules: Vec<_> = oracle::rules(policy, interface, direction).collect();
         // Each rule gives about twenty packets.
         let stride = (rules.len() * 40).div_ceil(most).max(1);
-        let spread = rules.iter().skip(nth % stride.min(rules.len().max(1))).step_by(stride);
-        let names =
+        let is_concerned =
             |rule: &&&Rule| matches!(&rule.peer, Peer::Group { id, .. } if concerned.groups.contains(id));
-        for rule in spread.chain(rules.iter().filter(names).take(2)) {
+        let spread = rules.iter().skip(nth % stride.min(rules.len().max(1))).step_by(stride);
+        let others = spread.filter(|rule| !is_concerned(rule));
+        for rule in others.chain(rules.iter().filter(is_concerned).take(2)) {
             for remote in remotes(book, &rule.peer, &concerned.addresses) {
                 for (protocol, port) in ports(rule.service) {
                     packets.push((direction, Packet { remote, protocol, port, source_port: 40_000 }));
@@ -263,7 +265,9 @@ fn remotes(book: &Rulebook, peer: &Peer, concerned: &BTreeSet<IpAddr>) -> Vec<Ip
                 let nets = m.addresses.iter().map(|a| IpNet::from(*a)).chain(m.prefixes.iter().copied());
                 nets.take(3).collect::<Vec<_>>()
             };
-            let around = book.members(id).take(2).flat_map(nets).flat_map(|net| around(&net));
+            // Of a change, who is concerned is the matter.
+            let members = if concerned.is_empty() { 2 } else { 1 };
+            let around = book.members(id).take(members).flat_map(nets).flat_map(|net| around(&net));
             around.chain(concerned.iter().copied()).collect()
         }
     };

@@ -28,8 +28,27 @@ pub fn judge<'v>(
     direction: Direction,
     packet: &Packet,
 ) -> (Judgement, Vec<&'v Rule>) {
-    let facing = Facing::new(policy, interface, |peer| is_peer(policy, interface, peer, packet.remote));
+    let rules = Rules::of(policy, interface);
+    let facing = rules.facing(|peer| is_peer(policy, interface, peer, packet.remote));
     (facing.judge(direction, packet), facing.permitting(direction, packet).collect())
+}
+
+/// The rules of an interface, by direction.
+pub(crate) struct Rules<'v>([Vec<&'v Rule>; 2]);
+
+impl<'v> Rules<'v> {
+    pub fn of(policy: &'v Validated, interface: &'v NetworkInterface) -> Rules<'v> {
+        let of = |direction| rules(policy, interface, direction).collect();
+        Rules([Direction::Inbound, Direction::Outbound].map(of))
+    }
+
+    /// Those that name one remote address, each looked at; `is_peer` tells whether a
+    /// peer is that address.
+    pub fn facing(&self, is_peer: impl Fn(&Peer) -> bool) -> Facing<'v> {
+        let named =
+            |rules: &Vec<&'v Rule>| rules.iter().copied().filter(|rule| is_peer(&rule.peer)).collect();
+        Facing(self.0.each_ref().map(named))
+    }
 }
 
 /// The rules of an interface that name one remote address, by direction: all that
@@ -37,17 +56,6 @@ pub fn judge<'v>(
 pub(crate) struct Facing<'v>([Vec<&'v Rule>; 2]);
 
 impl<'v> Facing<'v> {
-    /// Walks over all rules; `is_peer` tells whether a peer is that address.
-    pub fn new(
-        policy: &'v Validated,
-        interface: &'v NetworkInterface,
-        is_peer: impl Fn(&Peer) -> bool,
-    ) -> Facing<'v> {
-        let named =
-            |direction| rules(policy, interface, direction).filter(|rule| is_peer(&rule.peer)).collect();
-        Facing([Direction::Inbound, Direction::Outbound].map(named))
-    }
-
     fn rules(&self, direction: Direction) -> &[&'v Rule] {
         &self.0[direction as usize]
     }

@@ -12,7 +12,7 @@ use imbl::{HashMap, OrdMap, OrdSet};
 use ipnet::IpNet;
 
 use crate::model::{Id, NetworkInterface, Peer, Rule, Validated};
-use crate::oracle::{self, Facing, Packet};
+use crate::oracle::{self, Facing, Packet, Rules};
 
 /// A policy, and who has which address. A copy shares all that is the same.
 #[derive(Clone, Debug, Default)]
@@ -107,7 +107,7 @@ impl Rulebook {
         direction: Direction,
         packet: &Packet,
     ) -> (Judgement, Vec<&'r Rule>) {
-        let facing = self.facing(interface, packet.remote);
+        let facing = self.facing(interface, &Rules::of(&self.policy, interface), packet.remote);
         let chosen = self.policy.settings.interfaces.get(&interface.id);
         let judgement = match facing.judge(direction, packet) {
             Judgement::Untracked if chosen.is_some_and(|chosen| chosen.force_tracking) => Judgement::Tracked,
@@ -116,15 +116,20 @@ impl Rulebook {
         (judgement, facing.permitting(direction, packet).collect())
     }
 
-    /// The rules of an interface that name this address, whatever the operator wants
-    /// tracked: as the oracle finds them.
-    pub(crate) fn facing<'r>(&'r self, interface: &'r NetworkInterface, remote: IpAddr) -> Facing<'r> {
+    /// Those of an interface's rules that name this address, whatever the operator
+    /// wants tracked: as the oracle finds them.
+    pub(crate) fn facing<'r>(
+        &self,
+        interface: &NetworkInterface,
+        rules: &Rules<'r>,
+        remote: IpAddr,
+    ) -> Facing<'r> {
         let policy = &*self.policy;
         let members: Vec<&NetworkInterface> = self
             .owners(remote)
             .filter(|owner| policy.scopes(&interface.vpc).any(|vpc| vpc == owner.vpc))
             .collect();
-        Facing::new(policy, interface, |peer| match peer {
+        rules.facing(|peer| match peer {
             Peer::Group { id, stale: false } => members.iter().any(|member| member.groups.contains(id)),
             other => oracle::is_peer(policy, interface, other, remote),
         })
