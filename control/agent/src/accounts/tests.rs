@@ -111,8 +111,7 @@ fn what_is_told_late_is_of_the_last_policy_that_knew_both_ends() {
     let both = [InterfaceId::new(2, 1), InterfaceId::new(1, 1)];
     let generation = |books: &mut Books, told, ends| books.knowing(told, ends).map(|book| book.generation);
     assert_eq!(generation(&mut books, 1, both), Some(1));
-    let left =
-        Names { interfaces: [(both[1], "eni-1".to_string())].into_iter().collect(), ..Names::default() };
+    let left = Names { interfaces: [(both[1], "eni-1".into())].into_iter().collect(), ..Names::default() };
     books.add(2, Rulebook::default(), left);
     assert_eq!(generation(&mut books, 2, both), Some(1), "one is gone since");
     assert_eq!(generation(&mut books, 2, [InterfaceId::NONE, both[1]]), Some(2));
