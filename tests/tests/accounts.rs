@@ -20,7 +20,7 @@ fn accepted(log: &str) -> ([u64; 2], usize) {
 }
 
 #[test]
-fn flow_logs_hold_every_packet_of_a_worker_that_is_busy_all_the_time() {
+fn r6_7_flow_logs_hold_every_packet_of_a_worker_that_is_busy_all_the_time() {
     const FLOWS: u64 = 2000;
     let folder = PluginFolder::new("accounts").unwrap();
     let bench = folder.bench().unwrap();

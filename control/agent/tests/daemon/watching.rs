@@ -422,7 +422,7 @@ fn exempt_traffic_is_explained_as_such() {
 }
 
 #[test]
-fn flow_logs_are_written_as_aws_writes_them() {
+fn r6_7_flow_logs_are_written_as_aws_writes_them() {
     let traffic = Traffic::start(
         "[flow_logs]\nfile = \"FOLDER/flows.log\"\ninterval_seconds = 1\naccount_id = \"123456789012\"\n",
     );
@@ -460,7 +460,7 @@ fn flow_logs_are_written_as_aws_writes_them() {
 }
 
 #[test]
-fn flow_logs_go_to_a_socket_say_when_there_is_nothing_and_are_complete_at_the_end() {
+fn r6_7_flow_logs_go_to_a_socket_say_when_there_is_nothing_and_are_complete_at_the_end() {
     use std::io::Read;
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("collector.sock");
