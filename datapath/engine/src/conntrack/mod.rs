@@ -45,15 +45,15 @@
 //! [`Entry::is_reopened_by`] before letting it pass by state, judge it as a
 //! first packet, and put [`Entry::open`]'s answer in place by [`Table::replace`].
 
-mod accounts;
 mod entry;
 mod state;
 mod table;
 mod tcp;
 mod timeouts;
 
-pub use accounts::{Account, Accounts, Carried};
 pub use entry::{Entry, Tracking};
 pub use state::State;
-pub use table::{Guess, PROBES, Slot, Table, TableConfig, TableFull, TableStatistics};
+pub use table::{
+    Account, Accounts, Carried, Guess, PROBES, Slot, Table, TableConfig, TableFull, TableStatistics,
+};
 pub use timeouts::Timeouts;

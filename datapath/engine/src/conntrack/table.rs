@@ -1,11 +1,9 @@
 use std::ops::Range;
 
 use super::Entry;
-use super::accounts::{Account, Accounts, Carried};
 use crate::arch::{mask_eq_u16x16, prefetch, prefetch_slice};
 use crate::flow::{FlowHash, FlowKey, Side};
 use crate::ids::InterfaceId;
-use crate::packet::TcpFlags;
 use crate::time::Tick;
 
 /// Slots of a group.
@@ -66,12 +64,6 @@ impl TableConfig {
         let slots = (self.capacity * 20).div_ceil(17);
         prime_from(slots.div_ceil(SLOTS).max(PROBES + 1))
     }
-
-    /// Accounts for such a table, in memory that `advise` is told of before it is touched.
-    /// To be made on another thread than the table's: this takes a while.
-    pub fn accounts(self, advise: fn(Range<usize>)) -> Accounts {
-        Accounts::new(filled(self.groups() * SLOTS, [Account::default(); 2], advise))
-    }
 }
 
 /// Where an entry lies. Good until the table is changed.
@@ -85,7 +77,7 @@ impl Slot {
     }
 
     #[inline]
-    pub(super) fn index(self) -> usize {
+    fn index(self) -> usize {
         self.0 as usize
     }
 
@@ -258,68 +250,6 @@ impl Table {
                 |table| table.tracked_by(interface.slot()) < most,
                 |entry| entry.is_tracked_by(interface),
             )
-    }
-
-    /// Keeps these accounts from now on, or none. Returns those that were kept.
-    ///
-    /// # Panics
-    /// If they are for another table.
-    pub fn keep_accounts(&mut self, accounts: Option<Box<Accounts>>) -> Option<Box<Accounts>> {
-        assert!(accounts.as_ref().is_none_or(|new| new.places() == self.entries.len()), "of this table");
-        std::mem::replace(&mut self.accounts, accounts)
-    }
-
-    /// Whether it keeps accounts.
-    #[inline]
-    pub fn keeps_accounts(&self) -> bool {
-        self.accounts.is_some()
-    }
-
-    /// Asks for the accounts of connections that most likely lie there, if accounts are kept.
-    #[inline]
-    pub fn prefetch_accounts(&self, guesses: &[Guess]) {
-        if let Some(accounts) = &self.accounts {
-            accounts.prefetch(guesses.iter().map(|guess| guess.0 as usize));
-        }
-    }
-
-    /// Where the connection with this key lies, whether or not its time has come.
-    #[inline]
-    pub fn slot_of(&self, hash: FlowHash, key: &FlowKey, guess: Guess) -> Option<Slot> {
-        let is_there = self.entries.get(guess.0 as usize).is_some_and(|entry| entry.key() == key);
-        if is_there { Some(Slot(guess.0)) } else { self.find(hash, key) }
-    }
-
-    /// Adds a packet that this side has sent to the account of the connection in this slot.
-    #[inline]
-    pub fn account(&mut self, slot: Slot, side: Side, bytes: u32, flags: TcpFlags) {
-        if let Some(accounts) = &mut self.accounts {
-            accounts.add(slot, side, bytes, flags);
-        }
-    }
-
-    /// Tells what connections have carried since they were last told of: those that came to
-    /// their end, and those of `groups` groups from `cursor` on. Returns the cursor to go on
-    /// with, `None` after the last, and of how many packets nothing can be told.
-    pub fn tell_accounts(
-        &mut self,
-        cursor: usize,
-        groups: usize,
-        tell: &mut dyn FnMut(&Carried),
-    ) -> (Option<usize>, u64) {
-        let Some(mut accounts) = self.accounts.take() else { return (None, 0) };
-        let lost = accounts.tell_parted(tell);
-        let end = cursor.saturating_add(groups).min(self.groups.len());
-        for group in cursor..end {
-            for lane in self.taken(group) {
-                let slot = Slot::new(group, lane);
-                if let Some(carried) = accounts.take(slot, self.entry(slot)) {
-                    tell(&carried);
-                }
-            }
-        }
-        self.accounts = Some(accounts);
-        ((end < self.groups.len()).then_some(end), lost)
     }
 
     /// What has happened so far.
@@ -681,22 +611,6 @@ impl Table {
         self.len -= 1;
     }
 
-    /// The connection in this slot comes to its end.
-    #[inline]
-    fn close_account(&mut self, slot: Slot) {
-        if self.accounts.is_some() {
-            self.part(slot);
-        }
-    }
-
-    #[cold]
-    fn part(&mut self, slot: Slot) {
-        let Table { accounts, entries, .. } = self;
-        if let Some(accounts) = accounts {
-            accounts.part(slot, &entries[slot.index()]);
-        }
-    }
-
     /// The groups that a connection was sent on from, before it found this slot.
     fn passed(&self, slot: Slot, tag: u16) -> impl Iterator<Item = usize> + use<> {
         let groups = self.groups.len();
@@ -779,5 +693,8 @@ impl Table {
     }
 }
 
+mod accounts;
 #[cfg(test)]
 mod tests;
+
+pub use accounts::{Account, Accounts, Carried};
