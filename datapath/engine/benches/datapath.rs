@@ -16,7 +16,7 @@ use engine::packet::plain::read_ipv4;
 use engine::packet::{Body, Frame, Ip, Transport, Udp, parse};
 use engine::pipeline::BURST;
 use engine::time::{Tick, Ticks};
-use support::{NOW, Rules, Switch, replies, requests};
+use support::{NOW, Rules, Switch, UPLINK, beginnings, replies, requests};
 
 fn parsing(c: &mut Criterion) {
     let frames = requests(1024);
@@ -127,22 +127,28 @@ fn bursts(c: &mut Criterion) {
         ("untracked", Rules::Everyone),
         ("denied", Rules::Nothing),
         ("strays", Rules::Outbound),
+        ("flood", Rules::Block),
     ] {
-        // Who gets nothing answers nothing.
-        let has_replies = name != "strays";
+        let is_flood = name == "flood";
+        // Who gets nothing answers nothing, and who floods does not wait for answers.
+        let has_replies = name != "strays" && !is_flood;
         for flows in [1024, 131_072] {
-            let (there, back) = (requests(flows), replies(flows));
-            let mut switch = Switch::new(flows as usize * 2, rules);
+            let (there, back) = (if is_flood { beginnings(flows) } else { requests(flows) }, replies(flows));
+            // Of a flood three sixteenths, in a table for a quarter.
+            let (room, allowance) =
+                if is_flood { (flows / 4, flows / 16 * 3) } else { (flows * 2, u32::MAX) };
+            let mut switch = Switch::new(room as usize, allowance, rules);
             if name == "accounted" {
                 switch.keep_accounts();
             }
+            let port = if is_flood { UPLINK } else { 0 };
             let bursts = if has_replies { 2 } else { 1 };
             group.throughput(Throughput::Elements(bursts * BURST as u64));
             let mut at = 0;
             group.bench_function(format!("{name}/{flows}"), |b| {
                 b.iter(|| {
                     at = (at + BURST) % there.len();
-                    switch.run(0, &there[at..at + BURST]);
+                    switch.run(port, &there[at..at + BURST]);
                     if has_replies {
                         switch.run(1, &back[at..at + BURST]);
                     }

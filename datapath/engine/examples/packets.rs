@@ -5,9 +5,10 @@
 //!     valgrind --tool=callgrind --dump-instr=yes target/release/examples/packets established 1024 20
 //!
 //! `new` sends the first packets alone, and ends what they have opened after each
-//! round; `strays` sends what the sender may send and nobody takes; `accounted` are
-//! established ones that are added up as for flow logs. Prints the least time per
-//! packet of a round.
+//! round; `flood` begins connections from beyond an uplink with an interface that may
+//! track three sixteenths as many, in a table for a quarter; `strays` sends what the
+//! sender may send and nobody takes; `accounted` are established ones that are added up
+//! as for flow logs. Prints the least time per packet of a round.
 
 #[path = "../benches/support/mod.rs"]
 mod support;
@@ -15,13 +16,13 @@ mod support;
 use std::process::ExitCode;
 
 use engine::pipeline::BURST;
-use support::{Rules, Switch, replies, requests};
+use support::{Rules, Switch, UPLINK, beginnings, replies, requests};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize| words.get(at).and_then(|word| word.parse::<u32>().ok());
     let rules = match words.first().map(String::as_str) {
-        Some("established" | "accounted" | "new") => Rules::Block,
+        Some("established" | "accounted" | "new" | "flood") => Rules::Block,
         Some("untracked") => Rules::Everyone,
         Some("denied") => Rules::Nothing,
         Some("strays") => Rules::Outbound,
@@ -33,10 +34,18 @@ fn main() -> ExitCode {
         return usage();
     }
     let is_new = words[0] == "new";
-    let is_one_way = is_new || words[0] == "strays";
-    let (there, back) = (requests(flows), if is_one_way { vec![] } else { replies(flows) });
+    let is_one_way = is_new || matches!(words[0].as_str(), "strays" | "flood");
+    let (port, there) = match words[0].as_str() {
+        "flood" => (UPLINK, beginnings(flows)),
+        _ => (0, requests(flows)),
+    };
+    let back = if is_one_way { vec![] } else { replies(flows) };
     let packets = (there.len() + back.len()) as f64;
-    let mut switch = Switch::new(flows as usize * 2, rules);
+    let (room, allowance) = match words[0].as_str() {
+        "flood" => (flows / 4, flows / 16 * 3),
+        _ => (flows * 2, u32::MAX),
+    };
+    let mut switch = Switch::new(room as usize, allowance, rules);
     if words[0] == "accounted" {
         switch.keep_accounts();
     }
@@ -45,7 +54,7 @@ fn main() -> ExitCode {
         let start = std::time::Instant::now();
         let mut answers = back.chunks(burst);
         for there in there.chunks(burst) {
-            switch.run(0, there);
+            switch.run(port, there);
             if let Some(back) = answers.next() {
                 switch.run(1, back);
             }
@@ -61,7 +70,7 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "packets established|accounted|untracked|denied|strays|new FLOWS ROUNDS [BURST]: at least {BURST} flows, one \
+        "packets established|accounted|untracked|denied|strays|new|flood FLOWS ROUNDS [BURST]: at least {BURST} flows, one \
          round, bursts of up to {BURST}"
     );
     ExitCode::from(2)

@@ -7,7 +7,7 @@ use engine::offload::{Layers, Segmentation};
 use engine::packet::build::{Packet, mac};
 use engine::packet::{Frame, TcpFlags};
 use engine::pipeline::BURST;
-use support::{NOW, Rules, Switch, replies, requests};
+use support::{NOW, Rules, Switch, UPLINK, beginnings, replies, requests};
 
 /// Frames of every kind, from port 0.
 fn all_kinds() -> Vec<Vec<u8>> {
@@ -38,15 +38,18 @@ fn all_kinds() -> Vec<Vec<u8>> {
 fn bursts_allocate_nothing() {
     let all = [Rules::Block, Rules::Everyone, Rules::Nothing, Rules::Outbound];
     for (rules, is_accounted) in all.into_iter().flat_map(|rules| [(rules, false), (rules, true)]) {
-        let mut switch = Switch::new(2000, rules);
+        let mut switch = Switch::new(2000, 1500, rules);
         if is_accounted {
             switch.keep_accounts();
         }
-        // More flows than there is room for, so that some are given up.
+        // More flows than there is room for, and than one end may have, so that some are given up.
         let (there, back, odd) = (requests(4096), replies(4096), all_kinds());
+        let flood = beginnings(4096);
         let counted = allocation_counter::measure(|| {
-            for (there, back) in there.chunks(BURST).zip(back.chunks(BURST)) {
+            for ((there, back), flood) in there.chunks(BURST).zip(back.chunks(BURST)).zip(flood.chunks(BURST))
+            {
                 switch.run(0, there);
+                switch.run(UPLINK, flood);
                 switch.run(1, back);
                 switch.run(0, &odd);
                 switch.pipeline.housekeep(NOW);

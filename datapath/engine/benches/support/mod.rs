@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use engine::addr::{Addr, Family, Prefix};
 use engine::conntrack::{TableConfig, Timeouts};
-use engine::forward::{Addresses, Interface, Interfaces, PortRole, Vpc};
+use engine::forward::{Addresses, Interface, InterfaceSettings, Interfaces, PortRole, Uplink, Vpc};
 use engine::ids::{InterfaceId, PortIndex, VpcIndex, WorkerIndex};
-use engine::packet::Frame;
 use engine::packet::build::{Packet, ip, mac};
+use engine::packet::{Frame, TcpFlags};
 use engine::pipeline::{Arrival, BURST, Counters, Outcomes, Pipeline, PipelineConfig};
 use engine::policy::{DirectionRules, Policy, ServiceSet, SourceId, Tables};
 use engine::snapshot::Snapshot;
@@ -16,7 +16,10 @@ use engine::time::Tick;
 /// The time at which everything happens.
 pub const NOW: Tick = Tick::from_secs(1);
 
-/// Two interfaces on ports 0 and 1, and what has become of the last burst.
+/// The port of the uplink.
+pub const UPLINK: u16 = 2;
+
+/// Two interfaces on ports 0 and 1, an uplink, and what has become of the last burst.
 pub struct Switch {
     pub pipeline: Pipeline,
     pub snapshot: Snapshot,
@@ -37,7 +40,8 @@ pub enum Rules {
 }
 
 impl Switch {
-    pub fn new(capacity: usize, rules: Rules) -> Switch {
+    /// With room for `capacity` connections, of which each interface may track so many.
+    pub fn new(capacity: usize, connections: u32, rules: Rules) -> Switch {
         let of = |rules| {
             let mut all = DirectionRules::default();
             match rules {
@@ -59,7 +63,7 @@ impl Switch {
             policy: policy.clone(),
             revoked: None,
             timeouts: Timeouts::DEFAULT,
-            settings: Default::default(),
+            settings: InterfaceSettings { connections, ..InterfaceSettings::default() },
             border: None,
         });
         let block = Prefix::new(ip("10.0.0.0"), 8).expect("a prefix");
@@ -68,13 +72,18 @@ impl Switch {
             scopes: vec![vec![VpcIndex(0)]],
             ..Tables::default()
         };
+        let uplink = Uplink { untagged: Some(VpcIndex(0)), ..Uplink::default() };
         let snapshot = Snapshot {
             generation: 1,
             interfaces: Interfaces::new(interfaces.map(Arc::new)),
             ports: (0..2)
                 .map(|n| (PortIndex(n), PortRole::Interface(InterfaceId::new(n.into(), 1))))
+                .chain([(PortIndex(UPLINK), PortRole::Uplink(uplink))])
                 .collect(),
-            vpcs: vec![Vpc { uplinks: vec![], local: vec![InterfaceId::new(0, 1), InterfaceId::new(1, 1)] }],
+            vpcs: vec![Vpc {
+                uplinks: vec![(PortIndex(UPLINK), None)],
+                local: vec![InterfaceId::new(0, 1), InterfaceId::new(1, 1)],
+            }],
             tables,
             exempt: vec![],
         };
@@ -120,6 +129,17 @@ pub fn requests(flows: u32) -> Vec<Vec<u8>> {
 /// The answers to them.
 pub fn replies(flows: u32) -> Vec<Vec<u8>> {
     datagrams(flows, false)
+}
+
+/// The first segment of each of `flows` connections from beyond the uplink to port 1.
+pub fn beginnings(flows: u32) -> Vec<Vec<u8>> {
+    let segment = |n: u32| {
+        let n = n.wrapping_mul(0x9e37_79b1) % flows.next_power_of_two();
+        let client = Addr::v4(0x0a80_0000 + (n & 0x000f_ffff));
+        let one = format!("{client}:{}", 1024 + (n >> 20));
+        Packet::tcp(&one, "10.1.0.1:443", TcpFlags::SYN, n, 0, &[]).frame(mac(9), mac(2))
+    };
+    (0..flows).map(segment).collect()
 }
 
 fn datagrams(flows: u32, there: bool) -> Vec<Vec<u8>> {

@@ -3,7 +3,6 @@ use std::ops::Range;
 use super::Entry;
 use crate::arch::{mask_eq_u16x16, prefetch, prefetch_slice};
 use crate::flow::{FlowHash, FlowKey, Side};
-use crate::ids::InterfaceId;
 use crate::time::Tick;
 
 /// Slots of a group.
@@ -14,17 +13,8 @@ const SLOTS: usize = 15;
 /// strides rather than neighbours, since full neighbours come in clusters.
 pub const PROBES: usize = 16;
 
-/// Slots that the clock hand looks at for a newcomer when the table is full.
-const RECLAIM_SLOTS: usize = 2 * SLOTS;
-
-/// Slots that it looks at for a newcomer whose interface has used up its allowance.
-const ALLOWANCE_SLOTS: usize = 8;
-
-/// Expendable connections that it chooses from, unless it meets an expired one.
-const CANDIDATES: usize = 4;
-
-/// Groups by which the clock hand's lines are asked for ahead of it.
-const GROUPS_AHEAD: usize = 2;
+/// Words of bits for what a burst has inserted: an eighth of them are set by a full one.
+const RECENT: usize = 4;
 
 /// The highest overflow count: nothing is sent on from a group that has it.
 const MAX_OVERFLOW: u16 = u16::MAX;
@@ -38,10 +28,13 @@ struct Group([u16; SLOTS + 1]);
 const _: () = assert!(size_of::<Group>() == 32);
 
 impl Group {
+    /// A bit for each slot.
+    const LANES: u16 = (1 << SLOTS) - 1;
+
     /// The slots with this tag, a bit for each.
     #[inline]
     fn matching(&self, tag: u16) -> u16 {
-        mask_eq_u16x16(&self.0, tag) & 0x7fff
+        mask_eq_u16x16(&self.0, tag) & Group::LANES
     }
 
     /// How many flows of this group or one before it lie further on.
@@ -130,6 +123,11 @@ pub struct Table {
     limit: usize,
     /// The clock hand: the slot that is looked at next.
     hand: usize,
+    /// Bursts since a newcomer's interface had used up its allowance, down from
+    /// [`room::PRESSED`] to 0.
+    pressed: u8,
+    /// Connections inserted since [`Table::mark`], as bits that their hashes name.
+    recent: [u64; RECENT],
     statistics: TableStatistics,
     /// By interface slot: connections that its end tracks.
     tracked: Box<[u32]>,
@@ -141,6 +139,13 @@ pub struct Table {
 #[inline]
 fn tag_of(hash: FlowHash) -> u16 {
     (hash.0 as u16).max(1)
+}
+
+/// The bit of a hash among those of what was inserted, and its word.
+#[inline]
+fn recent(hash: FlowHash) -> (usize, u64) {
+    let [.., word, bit] = (hash.0 >> 8).to_be_bytes();
+    (usize::from(word) % RECENT, 1 << (bit % 64))
 }
 
 /// `count` copies of a value in new memory, of which `advise` is told first.
@@ -175,6 +180,8 @@ impl Table {
             len: 0,
             limit: config.capacity,
             hand: 0,
+            pressed: 0,
+            recent: [0; RECENT],
             statistics: TableStatistics::default(),
             tracked: Box::default(),
             accounts: None,
@@ -236,20 +243,6 @@ impl Table {
         change(&mut entry);
         self.count(&entry, |n| n + 1);
         *self.entry_mut(slot) = entry;
-    }
-
-    /// Whether the interface may track one more (D23): it has fewer than `most`,
-    /// or the clock hand, moved on over a few slots, meets one of its own that has
-    /// expired or is expendable.
-    #[inline]
-    pub fn has_allowance(&mut self, now: Tick, interface: InterfaceId, most: u32) -> bool {
-        self.tracked_by(interface.slot()) < most
-            || self.make_room(
-                now,
-                ALLOWANCE_SLOTS,
-                |table| table.tracked_by(interface.slot()) < most,
-                |entry| entry.is_tracked_by(interface),
-            )
     }
 
     /// What has happened so far.
@@ -346,6 +339,20 @@ impl Table {
         Some(self.entry_mut(slot)).filter(|entry| !entry.is_expired(now))
     }
 
+    /// From here on, to be called for each burst of newcomers, [`Table::may_have_come`]
+    /// tells what is inserted.
+    pub fn mark(&mut self) {
+        self.recent = [0; RECENT];
+        self.pressed = self.pressed.saturating_sub(1);
+    }
+
+    /// Whether a connection of this hash may have been inserted since [`Table::mark`].
+    #[inline]
+    pub fn may_have_come(&self, hash: FlowHash) -> bool {
+        let (word, bit) = recent(hash);
+        self.recent[word] & bit != 0
+    }
+
     /// The connection with this key, unless its time has come.
     pub fn lookup(&self, now: Tick, hash: FlowHash, key: &FlowKey) -> Option<Slot> {
         self.find(hash, key).filter(|slot| !self.entry(*slot).is_expired(now))
@@ -413,14 +420,15 @@ impl Table {
     /// keyed hash that does not happen.
     #[inline]
     pub fn insert(&mut self, now: Tick, hash: FlowHash, entry: Entry) -> Result<Slot, TableFull> {
+        let (word, bit) = recent(hash);
+        self.recent[word] |= bit;
         if let Some(slot) = self.find(hash, entry.key()) {
             self.statistics.expired += 1;
             self.statistics.inserted += 1;
             self.replace(slot, entry);
             return Ok(slot);
         }
-        let has_room = self.len < self.limit
-            || self.make_room(now, RECLAIM_SLOTS, |table| table.len < table.limit, |_| true);
+        let has_room = self.has_room(now);
         let home = self.home(hash);
         let free = self.groups[home].matching(0);
         if free != 0 && has_room {
@@ -458,16 +466,6 @@ impl Table {
         Ok(slot)
     }
 
-    /// Asks for the line that a connection of this flow would lie in.
-    #[inline]
-    pub fn prefetch_room(&self, hash: FlowHash) {
-        let home = self.home(hash);
-        let free = self.groups[home].matching(0);
-        if free != 0 {
-            prefetch_slice(&self.entries, home * SLOTS + free.trailing_zeros() as usize);
-        }
-    }
-
     /// The first empty slot within reach.
     fn free_slot(&self, hash: FlowHash) -> Option<Slot> {
         for group in self.probes(self.home(hash), tag_of(hash)) {
@@ -480,101 +478,6 @@ impl Table {
             }
         }
         None
-    }
-
-    /// Moves the clock hand on over at most `slots`, until what it has forgotten is
-    /// enough. What has expired goes first; else the expendable connection that would
-    /// expire first, of the first few that it meets and that `may` be given up.
-    #[inline(never)]
-    fn make_room(
-        &mut self,
-        now: Tick,
-        slots: usize,
-        is_enough: impl Fn(&Table) -> bool,
-        may: impl Fn(&Entry) -> bool,
-    ) -> bool {
-        let mut candidates = 0;
-        let mut victim: Option<(Tick, Slot)> = None;
-        for _ in 0..slots {
-            let slot = Slot(self.hand as u32);
-            self.turn_hand();
-            if self.groups[slot.group()].0[slot.lane()] == 0 {
-                continue;
-            }
-            let entry = self.entry(slot);
-            let deadline = entry.deadline();
-            if entry.is_expired(now) {
-                self.remove(slot);
-                self.statistics.expired += 1;
-                if is_enough(self) {
-                    return true;
-                }
-            } else if entry.state().is_expendable() && may(entry) {
-                if victim.is_none_or(|(earliest, _)| deadline < earliest) {
-                    victim = Some((deadline, slot));
-                }
-                candidates += 1;
-                if candidates == CANDIDATES {
-                    break;
-                }
-            }
-        }
-        let Some((_, slot)) = victim else { return false };
-        self.remove(slot);
-        self.statistics.shed += 1;
-        true
-    }
-
-    /// On to the next slot. What it will look at later is asked for, group by group,
-    /// to be on its way while packets are worked on.
-    #[inline]
-    fn turn_hand(&mut self) {
-        self.hand = if self.hand + 1 == self.entries.len() { 0 } else { self.hand + 1 };
-        if self.hand.is_multiple_of(SLOTS) {
-            self.prefetch_ahead();
-        }
-    }
-
-    fn prefetch_ahead(&self) {
-        let group = self.hand / SLOTS;
-        prefetch_slice(&self.groups, group + 2 * GROUPS_AHEAD);
-        let ahead = group + GROUPS_AHEAD;
-        if ahead < self.groups.len() {
-            for lane in self.taken(ahead) {
-                prefetch_slice(&self.entries, ahead * SLOTS + lane);
-            }
-        }
-    }
-
-    /// Makes room in a group: forgets what has expired, else gives up the expendable
-    /// connection that would expire first. False if there is neither.
-    fn shed(&mut self, group: usize, now: Tick) -> bool {
-        if self.expire(group, now) > 0 {
-            return true;
-        }
-        let victim = self
-            .taken(group)
-            .map(|lane| Slot::new(group, lane))
-            .filter(|slot| self.entry(*slot).state().is_expendable())
-            .min_by_key(|slot| self.entry(*slot).deadline());
-        let Some(slot) = victim else { return false };
-        self.remove(slot);
-        self.statistics.shed += 1;
-        true
-    }
-
-    /// Forgets what has expired in a group; how many that were.
-    fn expire(&mut self, group: usize, now: Tick) -> usize {
-        let mut expired = 0;
-        for lane in self.taken(group) {
-            let slot = Slot::new(group, lane);
-            if self.entry(slot).is_expired(now) {
-                self.remove(slot);
-                expired += 1;
-            }
-        }
-        self.statistics.expired += expired as u64;
-        expired
     }
 
     #[inline]
@@ -619,22 +522,9 @@ impl Table {
         self.probes(home, tag).take(displacement)
     }
 
-    /// Moves the clock hand on to the end of this many groups and forgets what has
-    /// expired in them. Returns how many connections that were.
-    pub fn sweep(&mut self, now: Tick, groups: usize) -> usize {
-        let mut expired = 0;
-        for _ in 0..groups.min(self.groups.len()) {
-            let group = self.hand / SLOTS;
-            expired += self.expire(group, now);
-            self.hand = if group + 1 == self.groups.len() { 0 } else { (group + 1) * SLOTS };
-            self.prefetch_ahead();
-        }
-        expired
-    }
-
     /// The lanes of a group that hold a connection.
     fn taken(&self, group: usize) -> impl Iterator<Item = usize> + use<> {
-        let mut taken = !self.groups[group].matching(0) & 0x7fff;
+        let mut taken = !self.groups[group].matching(0) & Group::LANES;
         std::iter::from_fn(move || {
             let lane = taken.trailing_zeros() as usize;
             taken &= taken.wrapping_sub(1);
@@ -694,6 +584,7 @@ impl Table {
 }
 
 mod accounts;
+mod room;
 #[cfg(test)]
 mod tests;
 

@@ -62,7 +62,11 @@ fn mac_key(mac: MacAddr) -> u128 {
 }
 
 /// The MAC that a link-local address is made from ([`link_local`]).
+#[inline]
 fn made_from(addr: Addr) -> Option<MacAddr> {
+    if !addr.is_link_local_v6() {
+        return None;
+    }
     let [a, b, c, _, _, d, e, f] = (addr.0 as u64).to_be_bytes();
     let mac = MacAddr([a ^ 2, b, c, d, e, f]);
     (link_local(mac) == addr).then_some(mac)
@@ -190,6 +194,9 @@ impl Interfaces {
         }
         if let Some(mac) = made_from(addr) {
             return self.by_mac(vpc, mac);
+        }
+        if self.by_prefix.is_empty() {
+            return None;
         }
         let after = self.by_prefix.partition_point(|(v, p, _)| (*v, p.addr()) <= (vpc, addr));
         let (v, prefix, id) = self.by_prefix[..after].last()?;

@@ -13,6 +13,7 @@ use arrayvec::ArrayVec;
 use super::border::is_guarded;
 use super::forward::{Receiver, deliver, known_uplink};
 use super::plain::{Glance, Unsettled, may_receive};
+use super::police::is_plugged;
 use super::track::timeouts;
 use super::{Arrival, BURST, Link, Outcome, PassClass, Passed, Refused, Turn, Works};
 use crate::addr::MacAddr;
@@ -27,6 +28,8 @@ use crate::verdict::{DropReason, Judgement};
 /// The two ends of new flows, found once for packets that come one after the other.
 struct Ends<'a> {
     from: InterfaceId,
+    /// The MAC they are from, where they came by an uplink.
+    source: MacAddr,
     /// The MAC they are for, as [`MacAddr::bits`].
     destination: u64,
     /// `None`: they came by an uplink.
@@ -205,7 +208,7 @@ impl<'a> Turn<'_, 'a> {
             }
             order[newcomer.glance.index()] = Some(Left::Newcomer(place as u8));
         }
-        let inserted = self.engine.table.statistics().inserted;
+        self.engine.table.mark();
         let mut missed = 0;
         for left in order.into_iter().flatten() {
             let glance = match left {
@@ -220,7 +223,7 @@ impl<'a> Turn<'_, 'a> {
                             self.add(tally, newcomer, ends, Err(DropReason::InboundDenied));
                             continue;
                         }
-                    } else if !self.has_come(newcomer.glance, inserted) {
+                    } else if !self.has_come(newcomer.glance) {
                         missed += 1;
                         self.settle_newcomer(newcomer, ends, arrivals, tally);
                         continue;
@@ -234,12 +237,11 @@ impl<'a> Turn<'_, 'a> {
         missed
     }
 
-    /// Whether a connection has come into the table since it held `inserted` in all,
-    /// and is this packet's.
+    /// Whether a packet before it in the burst has opened this packet's connection.
     #[inline]
-    fn has_come(&self, glance: &Glance, inserted: u64) -> bool {
+    fn has_come(&self, glance: &Glance) -> bool {
         let table = &self.engine.table;
-        table.statistics().inserted != inserted && table.lookup(self.now, glance.hash, &glance.key).is_some()
+        table.may_have_come(glance.hash) && table.lookup(self.now, glance.hash, &glance.key).is_some()
     }
 
     /// Notes the ends of a packet as the last in the list; false if more than rules has
@@ -251,14 +253,18 @@ impl<'a> Turn<'_, 'a> {
         arrivals: &[Arrival<'_>],
         list: &mut ArrayVec<Ends<'a>, BURST>,
     ) -> bool {
-        let is_of = |ends: &Ends<'_>| (ends.from, ends.destination) == (glance.sender, glance.destination());
+        // Of whom a port is, the source was read.
+        let source = if glance.sender.is_some() { MacAddr([0; 6]) } else { source(glance, arrivals) };
+        let is_of = |ends: &Ends<'_>| {
+            (ends.from, ends.destination, ends.source) == (glance.sender, glance.destination(), source)
+        };
         if !list.last().is_some_and(is_of) {
-            let Some(ends) = self.ends(glance) else { return false };
+            let Some(ends) = self.ends(glance, source) else { return false };
             list.push(ends);
         }
         list.last().is_some_and(|ends| {
             ends.endpoint.is_none_or(|receiver| may_receive(self.snapshot, receiver, glance))
-                && !(ends.is_outside && self.may_be_beyond_rules(glance, ends, arrivals))
+                && !(ends.is_outside && self.may_be_beyond_rules(glance, ends))
         })
     }
 
@@ -325,20 +331,17 @@ impl<'a> Turn<'_, 'a> {
     /// Whether a packet from or to an uplink may be exempt from rules, or has a source
     /// that nobody beyond an uplink has.
     #[inline(never)]
-    fn may_be_beyond_rules(&self, glance: &Glance, ends: &Ends<'_>, arrivals: &[Arrival<'_>]) -> bool {
+    fn may_be_beyond_rules(&self, glance: &Glance, ends: &Ends<'_>) -> bool {
         let (key, side) = (&glance.key, glance.side());
         let [(src, src_port), (_, dst_port)] = [key.endpoint(side), key.endpoint(side.other())];
-        let is_honest = || {
-            let source = Ethernet::read(arrivals[glance.index()].frame).map(Ethernet::source);
-            source.is_some_and(|source| self.check_source_beyond(key.vpc(), source, src).is_ok())
-        };
         !self.snapshot.exempt.is_empty()
             || is_dhcp(key.protocol(), src_port, dst_port)
-            || ends.sender.is_none() && !is_honest()
+            || ends.sender.is_none() && is_plugged(self.snapshot.interfaces.by_address(key.vpc(), src))
     }
 
-    /// The ends of a plain packet, if neither is guarded and the receiver is another.
-    fn ends(&self, glance: &Glance) -> Option<Ends<'a>> {
+    /// The ends of a plain packet from this MAC, if neither is guarded, the receiver is
+    /// another, and nobody here has a MAC that comes by an uplink.
+    fn ends(&self, glance: &Glance, source: MacAddr) -> Option<Ends<'a>> {
         let snapshot = self.snapshot;
         let (from, vpc, destination) = (glance.sender, glance.key.vpc(), glance.destination());
         let sender = snapshot.interfaces.get(from);
@@ -352,7 +355,10 @@ impl<'a> Turn<'_, 'a> {
         };
         let endpoint = receiver.interface().and_then(|receiver| snapshot.interfaces.endpoint(receiver.id));
         let is_outside = sender.is_none() || endpoint.is_none();
-        if is_guarded(sender) || is_guarded(receiver.interface()) {
+        if is_guarded(sender)
+            || is_guarded(receiver.interface())
+            || sender.is_none() && is_plugged(snapshot.interfaces.by_mac(vpc, source))
+        {
             return None;
         }
         let delivery = match receiver {
@@ -362,7 +368,7 @@ impl<'a> Turn<'_, 'a> {
                 known_uplink(snapshot, &self.engine.locations, self.now, vpc, mac)
             }
         };
-        Some(Ends { from, destination, sender, receiver, endpoint, is_outside, delivery })
+        Some(Ends { from, source, destination, sender, receiver, endpoint, is_outside, delivery })
     }
 
     /// Settles a packet that has no connection as rules have judged it.
@@ -479,7 +485,7 @@ impl<'a> Turn<'_, 'a> {
         let tracking = [tracking(ends.sender, outbound), tracking(ends.receiver.interface(), inbound)];
         let table = &mut self.engine.table;
         for interface in tracking.into_iter().flatten() {
-            if !table.has_allowance(now, interface.id, interface.settings.connections) {
+            if !table.has_allowance(now, glance.hash, interface.id, interface.settings.connections) {
                 return Err(Refused(DropReason::AllowanceExceeded, interface.id));
             }
         }
@@ -501,6 +507,12 @@ impl<'a> Turn<'_, 'a> {
             Err(_) => Err(Refused(DropReason::ConntrackFull, at)),
         }
     }
+}
+
+/// The MAC that a packet is from.
+#[inline]
+fn source(glance: &Glance, arrivals: &[Arrival<'_>]) -> MacAddr {
+    Ethernet::read(arrivals[glance.index()].frame).map_or(MacAddr([0; 6]), Ethernet::source)
 }
 
 /// The segment of a packet, if it is TCP.

@@ -220,7 +220,12 @@ impl<'a> Turn<'_, 'a> {
             return Ok(false);
         }
         for interface in tracking.into_iter().flatten() {
-            if !self.engine.table.has_allowance(self.now, interface.id, interface.settings.connections) {
+            if !self.engine.table.has_allowance(
+                self.now,
+                work.hash,
+                interface.id,
+                interface.settings.connections,
+            ) {
                 return Err(Refused(DropReason::AllowanceExceeded, interface.id));
             }
         }
@@ -317,16 +322,21 @@ impl<'a> Turn<'_, 'a> {
     }
 
     /// [`Turn::check_uplink_source`] of what an uplink has brought.
-    pub(super) fn check_source_beyond(&self, vpc: VpcIndex, mac: MacAddr, src: Addr) -> Result<(), Refused> {
-        let here = |i: Option<&Interface>| i.is_some_and(|i| i.port.is_some());
-        if here(self.snapshot.interfaces.by_mac(vpc, mac)) {
+    fn check_source_beyond(&self, vpc: VpcIndex, mac: MacAddr, src: Addr) -> Result<(), Refused> {
+        if is_plugged(self.snapshot.interfaces.by_mac(vpc, mac)) {
             Err(Refused(DropReason::SpoofedMac, InterfaceId::NONE))
-        } else if here(self.snapshot.interfaces.by_address(vpc, src)) {
+        } else if is_plugged(self.snapshot.interfaces.by_address(vpc, src)) {
             Err(Refused(DropReason::SpoofedAddress, InterfaceId::NONE))
         } else {
             Ok(())
         }
     }
+}
+
+/// Whether an interface is on this switch: what it sends comes by its port alone.
+#[inline]
+pub(super) fn is_plugged(interface: Option<&Interface>) -> bool {
+    interface.is_some_and(|interface| interface.port.is_some())
 }
 
 /// Whether a packet in `direction` may be the answer to a flow whose open rule

@@ -2,11 +2,12 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
+use super::room::{CANDIDATES, NEIGHBOURS, RECLAIM_SLOTS};
 use super::*;
 use crate::addr::Addr;
 use crate::conntrack::{State, Timeouts};
 use crate::flow::{FlowHasher, Side};
-use crate::ids::VpcIndex;
+use crate::ids::{InterfaceId, VpcIndex};
 use crate::packet::{Ip, Transport, Udp};
 
 fn key(n: u32) -> FlowKey {
@@ -159,6 +160,96 @@ fn d23_of_the_first_few_that_the_hand_meets_the_oldest_is_given_up() {
     assert_eq!((table.len(), table.statistics().shed), (len, 1));
     assert!(table.hand - hand <= 2 * CANDIDATES, "{} after {hand}", table.hand);
     check_counts(&table);
+}
+
+/// An entry that an interface tracks.
+fn tracked(n: u32, open: bool, now: Tick, interface: InterfaceId) -> Entry {
+    let mut entry = entry(n, open, now);
+    entry.set_end(Side::Low, interface);
+    entry.set_tracked(Side::Low);
+    entry
+}
+
+#[test]
+fn d23_whose_allowance_is_used_up_takes_the_place_of_its_own_in_the_newcomers_group() {
+    let [own, other] = [InterfaceId::new(1, 1), InterfaceId::new(2, 1)];
+    let mut table = Table::new(TableConfig { capacity: 3000 }).counting(4);
+    let now = Tick(1);
+    // A third each: half-open ones of its own, established ones of its own, and another's.
+    for n in 0..2400 {
+        let (open, interface) = [(false, own), (true, own), (false, other)][n as usize % 3];
+        table.insert(now, hash(n), tracked(n, open, now, interface)).unwrap();
+    }
+    let most = 1600;
+    let (mut at_home, mut taken) = (0, 0);
+    for n in 9000..9400 {
+        let before: Vec<(FlowKey, Slot)> =
+            table.neighbours(hash(n)).map(|slot| (*table.entry(slot).key(), slot)).collect();
+        assert!(before.len() <= NEIGHBOURS);
+        assert!(before.iter().all(|(_, slot)| slot.group() == table.home(hash(n))));
+        let may_go = before.iter().any(|(_, slot)| {
+            let entry = table.entry(*slot);
+            entry.is_tracked_by(own) && entry.state().is_expendable()
+        });
+        let hand = table.hand;
+        if !table.has_allowance(now, hash(n), own, most) {
+            continue;
+        }
+        taken += 1;
+        // One of these two, and then the hand stands still.
+        let gone = before.iter().filter(|(_, slot)| table.groups[slot.group()].0[slot.lane()] == 0);
+        assert_eq!((gone.count() == 1, table.hand == hand), (may_go, may_go));
+        at_home += usize::from(may_go);
+        table.insert(now, hash(n), tracked(n, false, now, own)).unwrap();
+        assert_eq!(table.tracked_by(own.slot()), most);
+    }
+    assert!(at_home > 100 && taken > at_home, "{at_home} of {taken}");
+    // Neither what was in use nor another's has gone.
+    for n in (0..2400).filter(|n| n % 3 != 0) {
+        assert!(table.lookup(now, hash(n), &key(n)).is_some());
+    }
+    assert_eq!(table.statistics().shed, taken as u64);
+    check_counts(&table);
+}
+
+#[test]
+fn d23_an_expired_neighbour_goes_before_a_half_open_one() {
+    let own = InterfaceId::new(1, 1);
+    let mut table = Table::new(TableConfig { capacity: 3000 }).counting(2);
+    for n in 0..2400 {
+        table.insert(Tick(1), hash(n), tracked(n, false, Tick(1), own)).unwrap();
+    }
+    let newcomer = (9000..).find(|n| table.neighbours(hash(*n)).count() == NEIGHBOURS).unwrap();
+    let slots: Vec<Slot> = table.neighbours(hash(newcomer)).collect();
+    let later = Tick(1) + Timeouts::DEFAULT.udp;
+    let fresh = |table: &mut Table, slot| {
+        let key = *table.entry(slot).key();
+        let mut entry = Entry::open(key, Side::Low, &ip(UDP), later, &Timeouts::DEFAULT).unwrap();
+        entry.set_end(Side::Low, own);
+        entry.set_tracked(Side::Low);
+        table.replace(slot, entry);
+    };
+    fresh(&mut table, slots[0]);
+    assert!(table.has_allowance(later, hash(newcomer), own, 2400));
+    let is_there = |slot: &Slot| table.groups[slot.group()].0[slot.lane()] != 0;
+    assert_eq!([is_there(&slots[0]), is_there(&slots[1])], [true, false]);
+    assert_eq!((table.statistics().expired, table.statistics().shed), (1, 0));
+    check_counts(&table);
+}
+
+#[test]
+fn what_was_inserted_since_the_mark_is_known() {
+    let mut table = Table::new(TableConfig { capacity: 3000 });
+    table.insert(Tick(1), hash(0), entry(0, false, Tick(1))).unwrap();
+    table.mark();
+    assert!((0..1000).all(|n| !table.may_have_come(hash(n))));
+    for n in 1000..1032 {
+        table.insert(Tick(1), hash(n), entry(n, false, Tick(1))).unwrap();
+    }
+    assert!((1000..1032).all(|n| table.may_have_come(hash(n))));
+    // Of others an eighth is taken for such.
+    let others = (0..1000).filter(|n| table.may_have_come(hash(*n))).count();
+    assert!((50..200).contains(&others), "{others}");
 }
 
 #[test]
