@@ -23,6 +23,42 @@ impl TickSource {
     }
 }
 
+/// Patiences in a second: two microseconds each.
+const PATIENCES: u64 = 500_000;
+
+/// How long judged packets wait for others that go the same way, while further queues are
+/// asked: where asking one is a system call, a turn over many takes longer than all else.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    cycles: u64,
+    /// When the first of them began to wait.
+    since: Option<u64>,
+}
+
+impl Patience {
+    pub fn new() -> Patience {
+        Patience { cycles: dpdk::tsc_hz() / PATIENCES, since: None }
+    }
+
+    /// Packets may wait from now on; the clock is read if none did.
+    #[inline]
+    pub fn begin(&mut self, now: impl FnOnce() -> u64) {
+        self.since.get_or_insert_with(now);
+    }
+
+    /// Whether they have waited long enough; if so, nobody waits any more.
+    #[inline]
+    pub fn is_over(&mut self, now: impl FnOnce() -> u64) -> bool {
+        self.since.take_if(|since| now().saturating_sub(*since) >= self.cycles).is_some()
+    }
+
+    /// Nobody waits any more.
+    #[inline]
+    pub fn end(&mut self) {
+        self.since = None;
+    }
+}
+
 /// Of so many turns one is timed stage by stage, and counts for all: reading the
 /// clock at each stage of each would take more than some of the stages. A number
 /// that has no divisor in common with those of other things done every few turns.
@@ -83,6 +119,20 @@ mod tests {
         Stopwatch::start(&statistics).lap(WorkerStage::Track, 3);
         assert_eq!(packets(), u64::from(2 * TIMED_TURNS * 3 + 3));
         assert!(statistics.stage(WorkerStage::Track).cycles.get() > 0);
+    }
+
+    #[test]
+    fn patience_ends_when_the_first_has_waited_long_enough() {
+        let mut patience = Patience { cycles: 100, since: None };
+        let unread = || panic!("nobody waits: the clock is not read");
+        assert!(!patience.is_over(unread));
+        patience.begin(|| 1000);
+        patience.begin(|| 1090);
+        assert_eq!([1050, 1099, 1100].map(|now| patience.is_over(|| now)), [false, false, true]);
+        assert!(!patience.is_over(unread));
+        patience.begin(|| 2000);
+        patience.end();
+        assert!(!patience.is_over(unread));
     }
 
     #[test]

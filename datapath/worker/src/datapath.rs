@@ -17,7 +17,7 @@ use rcu::Publisher;
 
 use crate::DatapathConfig;
 use crate::attention::{AttentionSwitch, Level};
-use crate::clock::TickSource;
+use crate::clock::{Patience, TickSource};
 use crate::egress::Egress;
 use crate::mailbox::{Command, Connections, Filter, Mailbox};
 use crate::numa::{Pools, at_node, node_of};
@@ -209,6 +209,7 @@ impl Datapath {
                     statistics,
                     wires,
                     ticks,
+                    patience: Patience::new(),
                     idle,
                     stop,
                 };

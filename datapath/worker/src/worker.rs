@@ -12,7 +12,7 @@ use engine::time::Tick;
 use rcu::Reader;
 
 use crate::Idle;
-use crate::clock::{Stopwatch, TickSource};
+use crate::clock::{Patience, Stopwatch, TickSource};
 use crate::egress::Egress;
 use crate::judging::{Bench, Source};
 use crate::mailbox::{Desk, Mailbox};
@@ -39,6 +39,7 @@ pub(crate) struct Worker {
     pub wires: Wires,
     pub mailbox: Mailbox,
     pub ticks: TickSource,
+    pub patience: Patience,
     pub idle: Idle,
     pub stop: Arc<AtomicBool>,
 }
@@ -79,7 +80,7 @@ impl Worker {
 
     /// One turn: receive, judge, send. Returns how many packets came.
     fn turn(&mut self, number: u32, now: Tick, outcomes: &mut Outcomes) -> usize {
-        let Worker { pipeline, statistics, snapshots, egress, observer, wires, .. } = self;
+        let Worker { pipeline, statistics, snapshots, egress, observer, wires, patience, .. } = self;
         let snapshot = snapshots.pin();
         if statistics.generation.get() != snapshot.generation {
             statistics.generation.set(snapshot.generation);
@@ -100,6 +101,10 @@ impl Worker {
                 bench.watch.lap(WorkerStage::Receive, count);
                 bench.judge(peers, &mut burst, Source { port: Some(*port), now, snapshot });
                 total += count;
+                patience.begin(dpdk::cycles);
+            }
+            if patience.is_over(dpdk::cycles) {
+                bench.egress.flush(peers);
             }
         }
         for at in 0..peers.len() {
@@ -125,6 +130,7 @@ impl Worker {
                 }
             }
         }
+        patience.end();
         if total > 0 || bench.egress.is_waiting() {
             bench.egress.flush(peers);
             bench.watch.lap(WorkerStage::Transmit, total);
