@@ -36,7 +36,10 @@ fn permit(lab: &Lab) {
             &[],
         ),
     ];
-    lab.push(&document(lab, &groups, &[("client", &["sg-client"]), ("server", &["sg-server"])]));
+    let group_of = |name: &str| -> &[&str] { if name == "server" { &["sg-server"] } else { &["sg-client"] } };
+    let members: Vec<_> =
+        lab.instances().iter().map(|instance| (&*instance.name, group_of(&instance.name))).collect();
+    lab.push(&document(lab, &groups, &members));
 }
 
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
@@ -101,6 +104,23 @@ fn two_workers_share_packet_sockets() {
     // The kernel spreads flows over the queues as it likes: some are another worker's.
     assert!(lab.total("sgswitch_handed_over_packets_total") > 10);
     assert_eq!(lab.dropped("hand_over_full"), 0);
+}
+
+#[test]
+fn each_of_many_packet_sockets_receives() {
+    // Before they shared what they receive into, the last of them had nothing to receive into.
+    let hosts: Vec<String> = (0..18).map(|n| format!("host{n}")).collect();
+    let names: Vec<&str> = hosts.iter().map(String::as_str).chain(["client", "server"]).collect();
+    let mut lab = Lab::new(&names);
+    lab.start(&Options::default());
+    permit(&lab);
+    everything_passes_whole_and_nothing_else(&lab);
+    let (server, first) = (lab.instance("server").v4(), lab.instance(&hosts[0]).v4());
+    for host in &hosts {
+        let host = lab.instance(host);
+        assert!(host.ping(&server), "{} reaches the server", host.name);
+        assert!(first == host.v4() || !host.ping(&first), "{} reaches nobody else", host.name);
+    }
 }
 
 #[test]

@@ -14,12 +14,16 @@
 #![allow(unsafe_code)]
 
 mod header;
+mod landing;
+mod listener;
 mod port;
 mod receive;
 mod send;
 mod system;
 
 pub use header::{NotCarried, Segmented, VnetHeader};
+pub use landing::{Landing, Seen, large};
+pub use listener::Listener;
 pub use port::{Error, MAX_QUEUES, Port};
-pub use receive::{LARGE, RxQueue, Seen};
+pub use receive::RxQueue;
 pub use send::TxQueue;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dpdk::{Link, Mempool, PortConfig, PortInfo, PortStatistics, Rss, Xstat};
 
+use crate::landing::Landing;
 use crate::system::{Socket, interface_number};
 use crate::{RxQueue, TxQueue};
 
@@ -152,8 +153,9 @@ impl Port {
             queues.push(Arc::new(queue));
         }
         let pools = pools.iter().chain(pools.last().into_iter().cycle());
-        let receive =
-            |(queue, pool): (&Arc<Queue>, &Mempool)| RxQueue::new(queue.clone(), pool.clone(), large.clone());
+        let receive = |(queue, pool): (&Arc<Queue>, &Mempool)| {
+            RxQueue::new(queue.clone(), Landing::new(pool.clone(), large.clone()))
+        };
         let send = |queue: &Arc<Queue>| TxQueue::new(queue.clone(), self.0.clone());
         let ends = (queues.iter().zip(pools).map(receive).collect(), queues.iter().map(send).collect());
         *self.queues() = queues;

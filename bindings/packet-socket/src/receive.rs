@@ -1,97 +1,54 @@
-use std::mem::{MaybeUninit, size_of};
-use std::ptr;
 use std::sync::Arc;
 
-use dpdk::{BURST, Burst, Mbuf, Mempool, MempoolConfig};
+use dpdk::{BURST, Burst, Mbuf};
 
-use crate::VnetHeader;
+use crate::landing::{Landing, Seen};
 use crate::port::Queue;
-
-/// The pool for what does not fit one ordinary mbuf. Segments of 16 KiB are what
-/// network cards take in one descriptor.
-pub const LARGE: MempoolConfig = MempoolConfig { mbufs: 2047, cache: 128, data_room: 16_384, socket: None };
-
-/// Further segments of the longest frame: 64 KiB of an IP packet, and its framing.
-const MORE: usize = 4;
-
-/// Room for what the kernel tells of a VLAN tag (`struct tpacket_auxdata`).
-const CONTROL: usize = 64;
-
-/// What the kernel says of a received frame.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// The virtio-net header, of the frame with its tag.
-    pub header: VnetHeader,
-    /// The tag that the kernel had taken off, which has been put back: the
-    /// EtherType and the tag itself.
-    pub tag: Option<(u16, u16)>,
-}
-
-/// Buffers that wait for one frame.
-#[derive(Debug, Default)]
-struct Slot {
-    first: Option<Mbuf>,
-    more: [Option<Mbuf>; MORE],
-}
-
-/// What the kernel is handed with them; it does not move.
-#[repr(C)]
-struct Call {
-    headers: [[u8; VnetHeader::LENGTH]; BURST],
-    control: [Control; BURST],
-    buffers: [[libc::iovec; 2 + MORE]; BURST],
-    messages: [libc::mmsghdr; BURST],
-}
-
-#[repr(C, align(8))]
-struct Control([u8; CONTROL]);
+use crate::system::Socket;
 
 /// A receive queue. One thread polls it at a time.
+#[derive(Debug)]
 pub struct RxQueue {
     queue: Arc<Queue>,
-    pool: Mempool,
-    large: Mempool,
-    slots: Box<[Slot; BURST]>,
-    /// How many of the first slots lack buffers, or have been received into.
-    used: usize,
-    call: Box<Call>,
-}
-
-// SAFETY: the pointers of the call lead into it and into mbufs that the slots own.
-unsafe impl Send for RxQueue {}
-
-impl std::fmt::Debug for RxQueue {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RxQueue").field("queue", &self.queue).finish_non_exhaustive()
-    }
+    landing: Option<Landing>,
+    /// Whether nothing was there the last time.
+    pub(crate) is_silent: bool,
+    /// Its place at the listener, if one listens to it.
+    pub(crate) place: Option<usize>,
 }
 
 impl RxQueue {
-    pub(crate) fn new(queue: Arc<Queue>, pool: Mempool, large: Mempool) -> RxQueue {
-        // SAFETY: numbers and null pointers.
-        let mut call: Box<Call> = unsafe { Box::new(MaybeUninit::zeroed().assume_init()) };
-        let Call { headers, control, buffers, messages } = &mut *call;
-        for (index, message) in messages.iter_mut().enumerate() {
-            let header = headers[index].as_mut_ptr().cast();
-            buffers[index][0] = libc::iovec { iov_base: header, iov_len: VnetHeader::LENGTH };
-            message.msg_hdr.msg_iov = buffers[index].as_mut_ptr();
-            message.msg_hdr.msg_iovlen = 2 + MORE;
-            message.msg_hdr.msg_control = control[index].0.as_mut_ptr().cast();
-        }
-        RxQueue { queue, pool, large, slots: Default::default(), used: BURST, call }
+    pub(crate) fn new(queue: Arc<Queue>, landing: Landing) -> RxQueue {
+        RxQueue { queue, landing: Some(landing), is_silent: false, place: None }
+    }
+
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.queue.socket
+    }
+
+    /// Where a thread may receive the frames of all its queues to; each queue brings one,
+    /// once, with mbufs of the pools that it was started with.
+    pub fn take_landing(&mut self) -> Option<Landing> {
+        self.landing.take()
     }
 
     /// Adds received frames to the burst, as many as there are and fit. `see` is
     /// shown each that came with a header or a tag, and says whether it is one to
     /// go on with. Returns how many were added.
-    pub fn receive(&mut self, burst: &mut Burst, mut see: impl FnMut(&mut Mbuf, &Seen) -> bool) -> usize {
+    pub fn receive(
+        &mut self,
+        landing: &mut Landing,
+        burst: &mut Burst,
+        mut see: impl FnMut(&mut Mbuf, &Seen) -> bool,
+    ) -> usize {
         let room = BURST - burst.len();
-        let ready = self.prepare().min(room);
+        let messages = landing.prepare();
+        let ready = messages.len().min(room);
         if ready < room {
             self.queue.rx.starved.add(1);
         }
-        // SAFETY: the messages point into the call and into mbufs of the slots.
-        let received = match unsafe { self.queue.socket.receive(&mut self.call.messages[..ready]) } {
+        // SAFETY: the messages point into the landing and into mbufs of its slots.
+        let received = match unsafe { self.queue.socket.receive(&mut messages[..ready]) } {
             Ok(count) => count,
             // The interface is down, or a frame of a kind that has no header (EINVAL).
             Err(error) => {
@@ -100,10 +57,12 @@ impl RxQueue {
                 0
             }
         };
-        self.used = self.used.max(received);
+        landing.note(received);
+        // Who was not asked may have had something.
+        self.is_silent = received == 0 && ready > 0;
         let (mut added, mut bytes, mut errors, mut super_frames) = (0, 0, 0, 0);
         for index in 0..received {
-            let taken = self.take(index).and_then(|(mut packet, seen)| {
+            let taken = landing.take(index).and_then(|(mut packet, seen)| {
                 let keep = seen == Seen::default() || see(&mut packet, &seen);
                 keep.then_some((packet, seen))
             });
@@ -122,105 +81,4 @@ impl RxQueue {
         counts.super_frames.add(super_frames);
         added
     }
-
-    /// Gives slots buffers where they have none. Returns how many are ready, all if
-    /// there were mbufs enough.
-    fn prepare(&mut self) -> usize {
-        for index in 0..self.used {
-            let Slot { first, more } = &mut self.slots[index];
-            let [_, places @ ..] = &mut self.call.buffers[index];
-            let pools = std::iter::once(&self.pool).chain(std::iter::repeat(&self.large));
-            for ((buffer, place), pool) in std::iter::once(first).chain(more).zip(places).zip(pools) {
-                if buffer.is_none() {
-                    let Some(mut fresh) = Mbuf::alloc(pool) else { return index };
-                    let Some(room) = fresh.append(pool.data_room().into()) else { return index };
-                    *place = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
-                    *buffer = Some(fresh);
-                }
-            }
-            let message = &mut self.call.messages[index].msg_hdr;
-            message.msg_controllen = CONTROL;
-            message.msg_flags = 0;
-        }
-        self.used = 0;
-        BURST
-    }
-
-    /// The frame that was received into a slot, and what the kernel says of it;
-    /// `None` if it was longer than any, or of a kind that is not carried.
-    fn take(&mut self, index: usize) -> Option<(Mbuf, Seen)> {
-        let message = &self.call.messages[index];
-        let header = VnetHeader::from_bytes(self.call.headers[index]);
-        let was_cut = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-        let mut left = (message.msg_len as usize).checked_sub(VnetHeader::LENGTH)?;
-        let tag = tag(&message.msg_hdr);
-        if was_cut {
-            return None;
-        }
-        let Slot { first, more } = &mut self.slots[index];
-        let mut packet = first.take()?;
-        let mut fill = |buffer: &mut Mbuf| {
-            let here = left.min(buffer.data().len());
-            buffer.truncate(here as u16);
-            left -= here;
-            left > 0
-        };
-        let mut goes_on = fill(&mut packet);
-        for buffer in more {
-            if !goes_on {
-                break;
-            }
-            let mut segment = buffer.take()?;
-            goes_on = fill(&mut segment);
-            packet.chain(segment).ok()?;
-        }
-        let mut seen = Seen { header: header.ok()?, tag };
-        if let Some((kind, tag)) = tag {
-            put_back(&mut packet, kind, tag)?;
-            if let Some((start, _)) = &mut seen.header.checksum {
-                *start += TAG as u16;
-            }
-        }
-        Some((packet, seen))
-    }
-}
-
-/// Bytes of a VLAN tag.
-const TAG: usize = 4;
-/// The two MACs in front of it.
-const MACS: usize = 12;
-
-fn put_back(packet: &mut Mbuf, kind: u16, tag: u16) -> Option<()> {
-    let data = packet.prepend(TAG as u16)?;
-    data.get(..TAG + MACS)?;
-    data.copy_within(TAG..TAG + MACS, 0);
-    data[MACS..MACS + 2].copy_from_slice(&kind.to_be_bytes());
-    data[MACS + 2..MACS + 4].copy_from_slice(&tag.to_be_bytes());
-    Some(())
-}
-
-/// The tag that the kernel took off the frame of this message (packet(7), PACKET_AUXDATA).
-fn tag(message: &libc::msghdr) -> Option<(u16, u16)> {
-    #[repr(C)]
-    #[derive(Clone, Copy)]
-    struct Auxiliary {
-        status: u32,
-        length: u32,
-        captured: u32,
-        mac: u16,
-        net: u16,
-        tag: u16,
-        kind: u16,
-    }
-    // SAFETY: the control bytes are the kernel's answer to this message.
-    let auxiliary = unsafe {
-        let control = libc::CMSG_FIRSTHDR(message).as_ref()?;
-        let is_it = control.cmsg_level == libc::SOL_PACKET
-            && control.cmsg_type == libc::PACKET_AUXDATA
-            && control.cmsg_len >= libc::CMSG_LEN(size_of::<Auxiliary>() as u32) as usize;
-        is_it.then(|| ptr::read_unaligned(libc::CMSG_DATA(control).cast::<Auxiliary>()))?
-    };
-    let valid = |bit: u32| auxiliary.status & bit != 0;
-    let kind = if valid(libc::TP_STATUS_VLAN_TPID_VALID) { auxiliary.kind } else { 0x8100 };
-    valid(libc::TP_STATUS_VLAN_VALID).then_some((kind, auxiliary.tag))
 }

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use libc::{c_int, c_void};
 
@@ -182,6 +183,68 @@ impl Socket {
         // SAFETY: the kernel has written this field.
         let bytes = unsafe { request.ifr_ifru.ifru_hwaddr }.sa_data;
         Ok(std::array::from_fn(|at| bytes[at] as u8))
+    }
+}
+
+/// Many sockets to be waited for together (epoll(7)).
+#[derive(Debug)]
+pub struct Epoll(OwnedFd);
+
+/// What one of them has been waited for.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Event(libc::epoll_event);
+
+impl Event {
+    pub const NONE: Event = Event(libc::epoll_event { events: 0, u64: 0 });
+
+    /// The number under which it was added.
+    pub fn number(self) -> u64 {
+        self.0.u64
+    }
+}
+
+impl Epoll {
+    pub fn open() -> io::Result<Epoll> {
+        // SAFETY: makes a descriptor, owned from here on.
+        unsafe { Ok(Epoll(OwnedFd::from_raw_fd(checked(libc::epoll_create1(libc::EPOLL_CLOEXEC))?))) }
+    }
+
+    /// Waits for this socket as well, from now on.
+    pub fn add(&self, socket: &Socket, number: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: number };
+        let (epoll, socket) = (self.0.as_raw_fd(), socket.0.as_raw_fd());
+        // SAFETY: the event lives through the call.
+        checked(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, socket, &raw mut event) }).map(drop)
+    }
+
+    /// Waits for it no more.
+    pub fn remove(&self, socket: &Socket) {
+        let (epoll, socket) = (self.0.as_raw_fd(), socket.0.as_raw_fd());
+        // SAFETY: nothing is pointed to.
+        unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, socket, std::ptr::null_mut()) };
+    }
+
+    /// Waits until a socket can be received from, but no longer than this. Returns how
+    /// many events there are. To the nanosecond, and so Linux 5.11.
+    pub fn wait(&self, events: &mut [Event], longest: Duration) -> io::Result<usize> {
+        let longest = libc::timespec {
+            tv_sec: longest.as_secs() as libc::time_t,
+            tv_nsec: libc::c_long::from(longest.subsec_nanos()),
+        };
+        // SAFETY: events and time live through the call; no signals are named.
+        let count = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.0.as_raw_fd(),
+                events.as_mut_ptr(),
+                events.len() as c_int,
+                &raw const longest,
+                std::ptr::null::<c_void>(),
+                0usize,
+            )
+        };
+        if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count as usize) }
     }
 }
 

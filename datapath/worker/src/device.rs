@@ -2,6 +2,7 @@
 
 use dpdk::{Burst, Link, Mbuf, Mempool, PortConfig, PortInfo, PortStatistics, TxOffloads, Xstat};
 use engine::verdict::DropReason;
+use packet_socket::Landing;
 
 use crate::PlugError;
 use crate::offload::{complete_unmarked, note};
@@ -127,9 +128,10 @@ impl RxQueue {
         }
     }
 
-    /// Fills an empty burst. Returns how many packets came.
+    /// Fills an empty burst; from packet sockets by way of where they land. Returns how many
+    /// packets came.
     #[inline]
-    pub fn receive(&mut self, burst: &mut Burst) -> usize {
+    pub fn receive(&mut self, landing: Option<&mut Landing>, burst: &mut Burst) -> usize {
         match self {
             RxQueue::Dpdk(queue) => queue.receive(burst),
             RxQueue::Unmarked(queue) => {
@@ -144,7 +146,7 @@ impl RxQueue {
                 }
                 count
             }
-            RxQueue::Packet(queue) => queue.receive(burst, note),
+            RxQueue::Packet(queue) => landing.map_or(0, |landing| queue.receive(landing, burst, note)),
         }
     }
 }

@@ -14,6 +14,7 @@ mod datapath;
 mod device;
 mod egress;
 mod exits;
+mod intake;
 mod judging;
 mod mailbox;
 mod numa;

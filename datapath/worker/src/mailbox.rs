@@ -7,6 +7,7 @@ use engine::time::Tick;
 use crate::device::RxQueue;
 use crate::egress::Egress;
 use crate::exits::Way;
+use crate::intake::Intake;
 use crate::observer::{Observer, TapRequest};
 
 /// Groups of the connection table that one turn looks at for the control thread.
@@ -44,24 +45,20 @@ pub(crate) struct Desk<'w> {
     pub pipeline: &'w mut Pipeline,
     pub observer: &'w mut Observer,
     pub egress: &'w mut Egress,
-    pub receive: &'w mut Vec<(PortIndex, RxQueue)>,
+    pub receive: &'w mut Intake,
 }
 
 impl Desk<'_> {
     fn plug(&mut self, part: Part) {
         self.egress.exits.open(part.port, part.way);
-        self.receive.extend(part.receive.into_iter().map(|queue| (part.port, queue)));
+        part.receive.into_iter().for_each(|queue| self.receive.plug(part.port, queue));
     }
 
     /// Queues go back to the control thread: whoever drops the last one closes the
     /// port. `None`: there was no such port.
     fn unplug(&mut self, port: PortIndex) -> Option<Part> {
         let way = self.egress.close(port)?;
-        let mut receive = Vec::new();
-        while let Some(at) = self.receive.iter().position(|(of, _)| *of == port) {
-            receive.push(self.receive.swap_remove(at).1);
-        }
-        Some(Part { port, receive, way })
+        Some(Part { port, receive: self.receive.unplug(port), way })
     }
 }
 

@@ -94,7 +94,10 @@ impl Ports {
         let Ports { eal, pools, large, config, .. } = self;
         let large = || match large {
             Some(pool) => Ok(pool.clone()),
-            None => Ok(large.insert(Mempool::new(eal, "super-frames", &packet_socket::LARGE)?).clone()),
+            None => {
+                let pool = Mempool::new(eal, "super-frames", &packet_socket::large(config.cores.len()))?;
+                Ok(large.insert(pool).clone())
+            }
         };
         deal(pools, large, index, device, config)
     }

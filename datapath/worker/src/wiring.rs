@@ -6,6 +6,7 @@ use engine::ids::{PortIndex, WorkerIndex};
 
 use crate::device::{Device, RxQueue};
 use crate::exits::Way;
+use crate::intake::Intake;
 use crate::mailbox::Part;
 use crate::numa::{Pools, node_of};
 use crate::spread::{Deliveries, Inspector, Spreading, table};
@@ -13,8 +14,8 @@ use crate::{DatapathConfig, MAX_PORTS, PlugError};
 
 /// What one worker polls and sends by, beside its exits.
 pub(crate) struct Wires {
-    /// Its receive queues, each with its port.
-    pub receive: Vec<(PortIndex, RxQueue)>,
+    /// Its receive queues.
+    pub receive: Intake,
     /// The rings to and from each other worker; `None` for itself.
     pub peers: Vec<Option<Peer>>,
 }
@@ -128,7 +129,7 @@ fn spread(
 pub(crate) fn wire(eal: &Eal, config: &DatapathConfig) -> Result<Vec<Wires>, Error> {
     let workers = config.cores.len();
     let wires =
-        |_| Wires { receive: Vec::with_capacity(MAX_PORTS), peers: (0..workers).map(|_| None).collect() };
+        |_| Wires { receive: Intake::with_room(MAX_PORTS), peers: (0..workers).map(|_| None).collect() };
     let mut wires: Vec<Wires> = (0..workers).map(wires).collect();
     for one in 0..workers {
         for other in one + 1..workers {

@@ -63,7 +63,7 @@ impl Worker {
                 && !self.mailbox.is_busy()
             {
                 let doublings = (idle_turns - TURNS_BEFORE_SLEEP).min(16);
-                std::thread::sleep((FIRST_SLEEP * (1 << doublings)).min(max));
+                self.wires.receive.sleep((FIRST_SLEEP * (1 << doublings)).min(max));
             }
             let statistics = &self.statistics;
             let (turns, cycles) = match packets {
@@ -93,13 +93,13 @@ impl Worker {
         let watch = Stopwatch::of_turn(number, statistics);
         let mut bench = Bench { pipeline, egress, observer, outcomes, watch };
         peers.iter_mut().flatten().for_each(Peer::fetch);
-        for (port, queue) in receive {
-            let count = queue.receive(&mut burst);
-            if count > 0 {
+        receive.listen();
+        for at in 0..receive.len() {
+            if let Some((port, count)) = receive.receive(at, &mut burst) {
                 statistics.received.add(count as u64);
                 statistics.burst(count);
                 bench.watch.lap(WorkerStage::Receive, count);
-                bench.judge(peers, &mut burst, Source { port: Some(*port), now, snapshot });
+                bench.judge(peers, &mut burst, Source { port: Some(port), now, snapshot });
                 total += count;
                 patience.begin(dpdk::cycles);
             }
