@@ -23,6 +23,12 @@ pub enum Error {
     /// No port has this device name.
     #[error("there is no DPDK port named '{0}'")]
     NoPort(String),
+    /// There are as many ports as there can be.
+    #[error(
+        "there is no room for '{0}': {max} devices of DPDK are the most there can be in this build of it",
+        max = crate::MAX_PORTS
+    )]
+    NoRoom(String),
     /// A call failed.
     #[error("{action} failed: {reason}")]
     Call {

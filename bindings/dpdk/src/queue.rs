@@ -70,6 +70,11 @@ impl TxQueue {
         }
     }
 
+    /// Whether its port joins others.
+    pub fn is_bond(&self) -> bool {
+        self.is_bond
+    }
+
     /// Lets a bond say what its members have to say (LACP), which it does while it
     /// sends: ten times a second at least, with packets or without.
     #[inline]

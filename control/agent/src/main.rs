@@ -34,6 +34,8 @@ mod watchdog;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 fn main() -> ExitCode {
     let config = match config::load() {
         Ok(config) => config,
@@ -48,11 +50,21 @@ fn main() -> ExitCode {
         .with_target(false)
         .with_writer(std::io::stderr)
         .init();
+    raise_descriptors();
     match lifecycle::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Has as many descriptors as it may: each packet socket of each worker is one.
+fn raise_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(reason) = raised {
+        tracing::warn!("the limit of descriptors stays as it is: {reason}");
     }
 }

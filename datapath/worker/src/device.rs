@@ -167,6 +167,11 @@ impl TxQueue {
         }
     }
 
+    /// Whether it wants [`TxQueue::keep_up`].
+    pub fn has_to_keep_up(&self) -> bool {
+        matches!(self, TxQueue::Dpdk(queue) if queue.is_bond())
+    }
+
     /// Lets a bond speak to its partner, which it does while it sends.
     #[inline]
     pub fn keep_up(&mut self) {

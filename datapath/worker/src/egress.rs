@@ -132,15 +132,6 @@ impl Egress {
         pipeline.reuse();
     }
 
-    /// What queues want also when there is nothing to send.
-    pub fn keep_up(&mut self) {
-        for exit in self.exits.iter_mut() {
-            if let Way::Queue(queue) = &mut exit.way {
-                queue.keep_up();
-            }
-        }
-    }
-
     /// Closes the way to a port, and frees and counts what waits on it.
     pub fn close(&mut self, port: PortIndex) -> Option<Way> {
         let exit = self.exits.close(port)?;
@@ -201,19 +192,16 @@ impl Egress {
     }
 
     pub fn is_waiting(&self) -> bool {
-        let exits = self.exits.iter().map(|exit| &exit.outbox);
-        let boxes = exits.chain(&self.steered).chain(&self.relayed);
-        boxes.map(Outbox::len).any(|len| len > 0)
+        self.exits.is_waiting() || self.steered.iter().chain(&self.relayed).any(|outbox| outbox.len() > 0)
     }
 
     /// Offers everything that waits to its queue or ring.
     pub fn flush(&mut self, peers: &mut [Option<Peer>]) {
-        for exit in self.exits.iter_mut() {
-            if let Way::Queue(queue) = &mut exit.way {
-                let taken = exit.outbox.flush(|burst| queue.send(burst));
-                self.statistics.transmitted.add(taken as u64);
-            }
-        }
+        self.exits.flush(|queue, burst| {
+            let taken = queue.send(burst);
+            self.statistics.transmitted.add(taken as u64);
+            taken
+        });
         for (worker, peer) in peers.iter_mut().enumerate() {
             let Some(peer) = peer else { continue };
             let taken = self.steered[worker].flush(|burst| peer.steer_out.enqueue(burst));

@@ -24,41 +24,86 @@ pub(crate) struct Exit {
 
 /// The exits by slot, as far as slots are taken. There is room for all from the
 /// start: a port that comes while packets flow costs no memory.
-pub(crate) struct Exits(Vec<Option<Exit>>);
+pub(crate) struct Exits {
+    list: Vec<Option<Exit>>,
+    /// The slots that packets may wait in, a bit for each.
+    used: [u64; MAX_PORTS.div_ceil(64)],
+    /// How many of them want something when there is nothing to send.
+    wanting: usize,
+}
 
 impl Exits {
     pub fn new() -> Exits {
-        Exits(Vec::with_capacity(MAX_PORTS))
+        Exits { list: Vec::with_capacity(MAX_PORTS), used: [0; MAX_PORTS.div_ceil(64)], wanting: 0 }
     }
 
-    /// The exit of a port that is in service.
+    /// The exit of a port that is in service, to put packets into.
     #[inline]
     pub fn get(&mut self, port: PortIndex) -> Option<&mut Exit> {
-        self.0.get_mut(port.slot())?.as_mut().filter(|exit| exit.port == port)
+        let exit = self.list.get_mut(port.slot())?.as_mut().filter(|exit| exit.port == port)?;
+        self.used[port.slot() / 64] |= 1 << (port.slot() % 64);
+        Some(exit)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Exit> {
-        self.0.iter().flatten()
+    /// Whether packets wait, if all that were put into exits have been offered since.
+    #[inline]
+    pub fn is_waiting(&self) -> bool {
+        self.used.iter().any(|slots| *slots != 0)
     }
 
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Exit> {
-        self.0.iter_mut().flatten()
+    /// Offers what waits to `take`, exit by exit.
+    #[inline]
+    pub fn flush(&mut self, mut take: impl FnMut(&mut TxQueue, &mut Burst) -> usize) {
+        for (word, slots) in self.used.iter_mut().enumerate() {
+            let mut left = *slots;
+            while left != 0 {
+                let bit = left & left.wrapping_neg();
+                left ^= bit;
+                let slot = 64 * word + bit.trailing_zeros() as usize;
+                let waits = self.list.get_mut(slot).and_then(Option::as_mut).is_some_and(|exit| {
+                    if let Way::Queue(queue) = &mut exit.way {
+                        exit.outbox.flush(|burst| take(queue, burst));
+                    }
+                    exit.outbox.len() > 0
+                });
+                if !waits {
+                    *slots ^= bit;
+                }
+            }
+        }
+    }
+
+    /// What queues want also when there is nothing to send.
+    #[inline]
+    pub fn keep_up(&mut self) {
+        if self.wanting > 0 {
+            self.queues().for_each(TxQueue::keep_up);
+        }
+    }
+
+    fn queues(&mut self) -> impl Iterator<Item = &mut TxQueue> {
+        self.list.iter_mut().flatten().filter_map(|exit| match &mut exit.way {
+            Way::Queue(queue) => Some(queue),
+            Way::Relay(_) => None,
+        })
     }
 
     /// Opens a way to a port; its slot is free.
     pub fn open(&mut self, port: PortIndex, way: Way) {
-        while self.0.len() <= port.slot() {
-            self.0.push(None);
+        while self.list.len() <= port.slot() {
+            self.list.push(None);
         }
-        self.0[port.slot()] = Some(Exit { port, way, outbox: Outbox::default() });
+        self.list[port.slot()] = Some(Exit { port, way, outbox: Outbox::default() });
+        self.wanting = self.queues().filter(|queue| queue.has_to_keep_up()).count();
     }
 
     /// Closes the way to a port; the exit that it was.
     pub fn close(&mut self, port: PortIndex) -> Option<Exit> {
-        let exit = self.0.get_mut(port.slot())?.take_if(|exit| exit.port == port);
-        while self.0.last().is_some_and(Option::is_none) {
-            self.0.pop();
+        let exit = self.list.get_mut(port.slot())?.take_if(|exit| exit.port == port);
+        while self.list.last().is_some_and(Option::is_none) {
+            self.list.pop();
         }
+        self.wanting = self.queues().filter(|queue| queue.has_to_keep_up()).count();
         exit
     }
 }

@@ -15,17 +15,14 @@ use crate::numa::Pools;
 use crate::spread::Spreading;
 use crate::wiring::{Dealt, deal};
 
-/// The most ports at a time: as many as this build of DPDK has room for
-/// (`RTE_MAX_ETHPORTS`).
-pub const MAX_PORTS: usize = dpdk::MAX_PORTS;
-
-const _: () = assert!(MAX_PORTS <= PortIndex::MAX_SLOTS);
+/// The most ports at a time, of which [`dpdk::MAX_PORTS`] may be DPDK's.
+pub const MAX_PORTS: usize = PortIndex::MAX_SLOTS;
 
 /// Why a port is not in service.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlugError {
-    /// The slot is beyond the limit, or has a port.
-    #[error("there is no slot {0} to be had: {MAX_PORTS} ports are possible")]
+    /// The slot has a port.
+    #[error("slot {0} has a port")]
     NoSlot(usize),
     /// DPDK refused.
     #[error(transparent)]
@@ -112,7 +109,7 @@ impl Datapath {
     /// [`PlugError`]; the port is given back then, closed.
     pub fn plug(&mut self, index: PortIndex, device: impl Into<Device>) -> Result<usize, PlugError> {
         let slot = index.slot();
-        if slot >= MAX_PORTS || self.ports.plugged.contains_key(&slot) {
+        if self.ports.plugged.contains_key(&slot) {
             return Err(PlugError::NoSlot(slot));
         }
         let device = device.into();

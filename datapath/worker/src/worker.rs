@@ -145,7 +145,7 @@ impl Worker {
         let now = self.ticks.at(dpdk::cycles());
         self.pipeline.housekeep(now);
         self.egress.free_discarded(&mut self.pipeline);
-        self.egress.keep_up();
+        self.egress.exits.keep_up();
         let Worker { pipeline, observer, egress, wires, mailbox, .. } = self;
         mailbox.work(&mut Desk { pipeline, observer, egress, receive: &mut wires.receive }, now);
         self.observer.go_on_telling(&mut self.pipeline, now);

@@ -18,7 +18,8 @@ pub use setup::PortConfig;
 
 use crate::{Burst, Eal, Error, Mempool};
 
-/// The most ports of a process.
+/// The most ports of a process: as many as this build of DPDK has room for
+/// (`RTE_MAX_ETHPORTS`), those included that a bond joins.
 pub const MAX_PORTS: usize = dpdk_sys::SGS_MAX_ETHPORTS as usize;
 
 /// An Ethernet device of DPDK. Copies share it. Once set up or attached, it is
@@ -177,7 +178,8 @@ impl Port {
     /// `net_af_packet0,iface=veth0` or `0000:01:00.0`, and opens its first port.
     ///
     /// # Errors
-    /// [`Error::Call`] with the driver's reason, or if a port has this name.
+    /// [`Error::NoRoom`] if there are [`MAX_PORTS`]; [`Error::Call`] with the driver's
+    /// reason, or if a port has this name.
     pub fn attach(eal: &Eal, devargs: &str) -> Result<Port, Error> {
         let action = || format!("attaching '{devargs}'");
         let zero_byte = |_| Error::ZeroByte(devargs.to_string());
@@ -186,6 +188,9 @@ impl Port {
         let mut opened = opened();
         let before: Vec<u16> = ids().collect();
         if find(&name).is_none() {
+            if before.len() >= MAX_PORTS {
+                return Err(Error::NoRoom(devargs.to_string()));
+            }
             // SAFETY: EAL is started; the string lives through the call.
             let code = unsafe { dpdk_sys::rte_dev_probe(c_devargs.as_ptr()) };
             if code != 0 {

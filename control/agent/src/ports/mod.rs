@@ -315,7 +315,7 @@ impl Ports {
 
 /// Why there is no place for one more.
 fn no_more() -> String {
-    format!("{MAX_PORTS} ports are the most there can be, since this build of DPDK has room for no more")
+    format!("{MAX_PORTS} ports are the most there can be")
 }
 
 /// A device of EAL's with the arguments that EAL was given for it.
