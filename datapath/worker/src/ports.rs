@@ -27,6 +27,19 @@ pub enum PlugError {
     /// DPDK refused.
     #[error(transparent)]
     Dpdk(#[from] dpdk::Error),
+    /// DPDK refused, and there are fewer packet buffers left than the port may want.
+    #[error(
+        "{reason}: {left} packet buffers are left, and its receive queues want up to {wanted}: raise mbufs, or \
+         lower rx_descriptors"
+    )]
+    Buffers {
+        /// What DPDK says.
+        reason: dpdk::Error,
+        /// In the pool with the fewest.
+        left: u32,
+        /// By all of its queues.
+        wanted: u32,
+    },
     /// The kernel refused.
     #[error(transparent)]
     Packet(#[from] packet_socket::Error),

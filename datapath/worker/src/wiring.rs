@@ -83,7 +83,13 @@ pub(crate) fn deal(
     let worker_of = |queue: usize| (slot + queue) % workers;
     let near = |queue: u16| pools.at(node_of(config.cores[worker_of(queue.into())])).clone();
     let pools: Vec<Mempool> = (0..port_config.rx_queues).map(near).collect();
-    let (mut receive, transmit) = device.start(&info, &port_config, &pools, large)?;
+    let left = pools.iter().map(Mempool::available).min().unwrap_or(0);
+    let wanted = u32::from(port_config.rx_queues) * u32::from(port_config.rx_descriptors);
+    let (mut receive, transmit) =
+        device.start(&info, &port_config, &pools, large).map_err(|error| match error {
+            PlugError::Dpdk(reason) if left < wanted => PlugError::Buffers { reason, left, wanted },
+            other => other,
+        })?;
     let spreading = spread(device, &mut receive, config, worker_of);
     let senders = transmit.len();
     let part =

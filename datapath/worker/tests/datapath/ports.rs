@@ -1,6 +1,6 @@
 //! Ports that come and go while the workers run.
 
-use dpdk::Port;
+use dpdk::{MempoolConfig, Port};
 use engine::ids::PortIndex;
 use engine::snapshot::Snapshot;
 use engine::verdict::DropReason;
@@ -144,6 +144,20 @@ fn there_is_a_most_of_ports_and_one_more_is_refused() {
         "it is taken"
     );
     assert_eq!(datapath.plug(PortIndex(7).successor(), port), Ok(0));
+    datapath.stop();
+    assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
+fn a_port_for_which_there_are_too_few_buffers_says_so() {
+    let (_guard, eal) = alone();
+    let pool = pool_of(&eal, &MempoolConfig { mbufs: 255, cache: 0, ..MempoolConfig::default() });
+    let mut datapath = Datapath::start(&eal, &pool, &config(1), Snapshot::closed()).unwrap();
+    let tap = unique("net_tap_b");
+    let port = Port::attach(&eal, &format!("{tap},iface={}", unique("sgwb"))).unwrap();
+    let refused = datapath.plug(PortIndex(0), port).unwrap_err();
+    assert!(matches!(refused, PlugError::Buffers { left: 255, wanted: 512, .. }), "{refused}");
+    assert!(refused.to_string().contains("raise mbufs"), "{refused}");
     datapath.stop();
     assert_eq!(pool.in_use(), 0);
 }
