@@ -29,17 +29,33 @@ fn alone(c: &mut Criterion, eal: &Eal, pool: &Mempool) {
     group.finish();
 }
 
+/// What each core does with a packet that it has got.
+type Work = fn(&mut Burst);
+
+/// It passes it on: nothing but the rings travels.
+fn nothing(_: &mut Burst) {}
+
+/// What a worker cannot do without: it asks for what it will read, reads the headers, and
+/// notes something beside them. Two lines travel with each packet, of which one is written.
+fn read_and_note(burst: &mut Burst) {
+    burst.iter().for_each(Mbuf::prefetch_unread);
+    for packet in burst.iter_mut() {
+        let first = packet.data().first().copied().unwrap_or(0);
+        packet.set_port(u16::from(first) + 1);
+    }
+}
+
 /// Packets go to another core and come back by a second ring: what both cores take
 /// together, and the lines that travel. An iteration is 32 packets, 64 hand-overs.
-fn across(c: &mut Criterion, eal: &Eal, pool: &Mempool) {
-    let (mut there, mut arrivals) = ring(eal, "there", 4096).unwrap();
-    let (mut departures, mut back) = ring(eal, "back", 4096).unwrap();
+fn across(c: &mut Criterion, eal: &Eal, pool: &Mempool, name: &str, work: Work) {
+    let (mut there, mut arrivals) = ring(eal, &format!("there {name}"), 4096).unwrap();
+    let (mut departures, mut back) = ring(eal, &format!("back {name}"), 4096).unwrap();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             set_for_current(CoreId { id: 1 });
             let _registered = eal.register_thread().unwrap();
-            reflect(&mut arrivals, &mut departures, &stop);
+            reflect(&mut arrivals, &mut departures, work, &stop);
         });
         set_for_current(CoreId { id: 0 });
         for _ in 0..UNDER_WAY {
@@ -47,10 +63,10 @@ fn across(c: &mut Criterion, eal: &Eal, pool: &Mempool) {
         }
         let mut group = c.benchmark_group("hand-over");
         group.throughput(Throughput::Elements(2 * BURST as u64));
-        group.bench_function("to another core and back", |b| {
+        group.bench_function(format!("to another core and back, {name}"), |b| {
             b.iter_custom(|bursts| {
                 let start = Instant::now();
-                (0..bursts).for_each(|_| send_on(&mut back, &mut there));
+                (0..bursts).for_each(|_| send_on(&mut back, &mut there, work));
                 start.elapsed()
             });
         });
@@ -60,23 +76,25 @@ fn across(c: &mut Criterion, eal: &Eal, pool: &Mempool) {
 }
 
 /// Sends 32 packets of those that came back.
-fn send_on(back: &mut Consumer, there: &mut Producer) {
+fn send_on(back: &mut Consumer, there: &mut Producer, work: Work) {
     let mut burst = Burst::new();
     while !burst.is_full() {
         if back.dequeue(&mut burst) == 0 {
             spin_loop();
         }
     }
+    work(&mut burst);
     there.enqueue(&mut burst);
 }
 
 /// The other worker.
-fn reflect(arrivals: &mut Consumer, departures: &mut Producer, stop: &AtomicBool) {
+fn reflect(arrivals: &mut Consumer, departures: &mut Producer, work: Work, stop: &AtomicBool) {
     let mut burst = Burst::new();
     while !stop.load(Ordering::Relaxed) {
         if arrivals.dequeue(&mut burst) == 0 {
             spin_loop();
         }
+        work(&mut burst);
         departures.enqueue(&mut burst);
     }
 }
@@ -96,7 +114,8 @@ fn benches(c: &mut Criterion) {
     let config = MempoolConfig { mbufs: 1023, cache: 32, ..MempoolConfig::default() };
     let pool = Mempool::new(&eal, "ring", &config).unwrap();
     alone(c, &eal, &pool);
-    across(c, &eal, &pool);
+    across(c, &eal, &pool, "passed on", nothing);
+    across(c, &eal, &pool, "read", read_and_note);
 }
 
 criterion_group!(all, benches);

@@ -123,8 +123,8 @@ pub struct Table {
     limit: usize,
     /// The clock hand: the slot that is looked at next.
     hand: usize,
-    /// Bursts since a newcomer's interface had used up its allowance, down from
-    /// [`room::PRESSED`] to 0.
+    /// Set to [`room::PRESSED`] when a newcomer's interface has used up its allowance, and
+    /// one less with each burst.
     pressed: u8,
     /// Connections inserted since [`Table::mark`], as bits that their hashes name.
     recent: [u64; RECENT],
