@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use engine::addr::{Addr, Family, Prefix};
 use engine::conntrack::{TableConfig, Timeouts};
 use engine::forward::{Addresses, Interface, InterfaceSettings, Interfaces, PortRole, Uplink, Vpc};
@@ -107,12 +108,8 @@ impl Switch {
 
     /// Judges a burst that came in at one port.
     pub fn run(&mut self, port: u16, frames: &[Vec<u8>]) {
-        let mut arrivals = [arrival(port, &frames[0]); BURST];
-        for (place, frame) in arrivals.iter_mut().zip(frames) {
-            *place = arrival(port, frame);
-        }
-        let arrivals = &arrivals[..frames.len()];
-        self.pipeline.run(&self.snapshot, NOW, arrivals, &mut (), &mut self.out);
+        let arrivals: ArrayVec<_, BURST> = frames.iter().map(|frame| arrival(port, frame)).collect();
+        self.pipeline.run(&self.snapshot, NOW, &arrivals, &mut (), &mut self.out);
     }
 }
 
