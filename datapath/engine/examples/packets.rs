@@ -8,7 +8,8 @@
 //! round; `flood` begins connections from beyond an uplink with an interface that may
 //! track three sixteenths as many, in a table for a quarter; `strays` sends what the
 //! sender may send and nobody takes; `accounted` are established ones that are added up
-//! as for flow logs. Prints the least time per packet of a round.
+//! as for flow logs; `uplink` and `uplinks` are established ones with hosts beyond one or
+//! two of those. Prints the least time per packet of a round.
 
 #[path = "../benches/support/mod.rs"]
 mod support;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize| words.get(at).and_then(|word| word.parse::<u32>().ok());
     let rules = match words.first().map(String::as_str) {
-        Some("established" | "accounted" | "new" | "flood") => Rules::Block,
+        Some("established" | "accounted" | "uplink" | "uplinks" | "new" | "flood") => Rules::Block,
         Some("untracked") => Rules::Everyone,
         Some("denied") => Rules::Nothing,
         Some("strays") => Rules::Outbound,
@@ -46,8 +47,11 @@ fn main() -> ExitCode {
         _ => (flows * 2, u32::MAX),
     };
     let mut switch = Switch::new(room as usize, allowance, rules);
-    if words[0] == "accounted" {
-        switch.keep_accounts();
+    match words[0].as_str() {
+        "accounted" => switch.keep_accounts(),
+        "uplink" => switch.move_beyond(1),
+        "uplinks" => switch.move_beyond(2),
+        _ => {}
     }
     let mut least = f64::INFINITY;
     for _ in 0..rounds {
@@ -70,8 +74,8 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "packets established|accounted|untracked|denied|strays|new|flood FLOWS ROUNDS [BURST]: at least {BURST} flows, one \
-         round, bursts of up to {BURST}"
+        "packets established|accounted|uplink|uplinks|untracked|denied|strays|new|flood FLOWS ROUNDS [BURST]: at \
+         least {BURST} flows, one round, bursts of up to {BURST}"
     );
     ExitCode::from(2)
 }

@@ -100,6 +100,18 @@ impl Switch {
         Switch { pipeline: Pipeline::new(config), snapshot, out: Outcomes::new() }
     }
 
+    /// Takes the second interface away: who has its MAC is beyond this many uplinks,
+    /// of ports 1 and above.
+    pub fn move_beyond(&mut self, uplinks: u16) {
+        let uplink = Uplink { untagged: Some(VpcIndex(0)), vlans: vec![] };
+        self.snapshot.interfaces = self.snapshot.interfaces.with_changes([InterfaceId::new(1, 1)], []);
+        for port in (1..=uplinks).map(PortIndex) {
+            self.snapshot.ports.set(port, PortRole::Uplink(uplink.clone()));
+        }
+        let uplinks = (1..=uplinks).map(|port| (PortIndex(port), None)).collect();
+        self.snapshot.vpcs = vec![Vpc { uplinks, local: vec![InterfaceId::new(0, 1)] }];
+    }
+
     /// Adds up what connections carry, as while somebody watches.
     pub fn keep_accounts(&mut self) {
         let config = TableConfig { capacity: self.pipeline.table().capacity() };
