@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
+use engine::addr::MacAddr;
 use engine::packet::{ArpOperation, Body, Packet, TcpFlags, Transport};
 use engine::pipeline::{Fate, KnownConnection, PassClass};
 use engine::verdict::DropReason;
@@ -56,7 +57,11 @@ pub fn shown(switch: &Switch, names: &Names, traced: &Traced) -> Value {
     if let Some(text) = policed_in_words(traced.fate, &ends) {
         stages.push(stage("police", text));
     }
-    stages.push(stage("transmit", left_in_words(switch, traced, receiver)));
+    let mut left = left_in_words(switch, traced, receiver);
+    if let Some(place) = packet.and_then(|packet| place_in_words(switch, traced, packet)) {
+        left.push_str(&format!(" ({place})"));
+    }
+    stages.push(stage("transmit", left));
     let time = traced.at.duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
     let (verdict, class, reason) = match traced.fate {
         Fate::Passed(class) => ("passed", Some(class.label()), None),
@@ -168,6 +173,28 @@ fn left_in_words(switch: &Switch, traced: &Traced, receiver: Option<&str>) -> St
             format!("passed ({}){to} by port {}", class.label(), ports.join(", "))
         }
     }
+}
+
+/// Where the policy says that the receiver is, or the sender of what came elsewhere, if it
+/// is still the policy that the packet was judged by.
+fn place_in_words(switch: &Switch, traced: &Traced, packet: &Packet) -> Option<String> {
+    let current = switch.current.as_ref().filter(|current| current.generation == traced.generation)?;
+    let (snapshot, vpc) = (&current.snapshot, traced.observation.vpc?);
+    let of_mac = |mac: MacAddr| Some((mac.to_string(), snapshot.behind(vpc, mac)?));
+    let (who, behind) = match (traced.fate, &packet.body) {
+        (Fate::Dropped(DropReason::WrongUplink), body) => {
+            let by_mac = of_mac(packet.source).filter(|(_, behind)| !behind.is(traced.port));
+            by_mac.or_else(|| {
+                let Body::Ip(ip) = body else { return None };
+                let owner = snapshot.interfaces.by_address(vpc, ip.src)?;
+                Some((IpAddr::from(ip.src).to_string(), owner.behind?))
+            })?
+        }
+        (Fate::Passed(_) | Fate::Dropped(DropReason::NoDestination), _) => of_mac(packet.destination)?,
+        _ => return None,
+    };
+    let uplink = behind.uplink().and_then(|port| switch.ports.name(port));
+    Some(format!("{who} is behind {}", uplink.unwrap_or("an uplink that is out of service")))
 }
 
 /// A packet in a line.

@@ -57,15 +57,18 @@ pub fn rules(switch: &Switch) -> Value {
     })
 }
 
-/// As `describe-network-interfaces`, with the port of each.
+/// As `describe-network-interfaces`, with the port of each, or the uplink that it is behind.
 pub fn interfaces(switch: &Switch) -> Value {
     with_policy(switch, "NetworkInterfaces", |p| {
-        let ports = p.ports_by_interface();
+        let (ports, uplinks) = (p.ports_by_interface(), p.uplinks_by_interface());
         let interface = |i: &policy::NetworkInterface| {
             let mut item = i.to_document();
             // A binding whose port is gone leads nowhere.
             let port = ports.get(i.id.as_str()).filter(|port| switch.ports.index(port).is_some());
             item["Port"] = json!(port);
+            if let Some(uplink) = uplinks.get(i.id.as_str()) {
+                item["Uplink"] = json!(uplink);
+            }
             item
         };
         p.interfaces.values().map(interface).collect()
@@ -121,7 +124,9 @@ pub fn roles(switch: &Switch) -> HashMap<&str, String> {
             policy::Binding::Interface { interface, port } => {
                 roles.insert(port, interface.to_string());
             }
-            policy::Binding::Uplink { port, vpc, vlan } => {
+            // Its uplink has a binding of its own.
+            policy::Binding::Behind { .. } => {}
+            policy::Binding::Uplink { port, vpc, vlan, .. } => {
                 let tag = vlan.map_or(String::new(), |v| format!(" vlan {v}"));
                 let role = roles.entry(port).or_insert_with(|| "uplink".to_string());
                 role.push_str(&format!(" {vpc}{tag}"));

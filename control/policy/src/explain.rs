@@ -162,7 +162,7 @@ pub fn explain(
     let ends = explain_ends(policy, compiler, snapshot, [from.interface, to.interface], &between)?;
     let refused = ends.iter().find(|e| e.verdict == "denied" || e.network_acl.is_some());
     let tracked = ends.iter().any(|e| e.verdict == "tracked");
-    let summary = match refused {
+    let mut summary = match refused {
         _ if ends.is_empty() => {
             "neither end is an interface that is bound to a port: this switch does not judge it".to_string()
         }
@@ -174,6 +174,13 @@ pub fn explain(
         None => "allowed, untracked: judged by rules on each packet".to_string(),
     };
     let allowed = refused.is_none() && !ends.is_empty();
+    let uplink = |end: &End<'_>| policy.uplink_of(&end.interface?.id);
+    match (uplink(&from), uplink(&to)) {
+        _ if !allowed => {}
+        (Some(uplink), _) => summary.push_str(&format!("; only if it comes by {uplink}")),
+        (None, Some(uplink)) => summary.push_str(&format!("; it leaves by {uplink}")),
+        (None, None) => {}
+    }
     Ok(Explanation { allowed, summary, ends })
 }
 

@@ -288,9 +288,16 @@ fn timeouts(timeouts: &TrackingTimeouts) -> Value {
 fn binding(binding: &Binding) -> Value {
     match binding {
         Binding::Interface { interface, port } => json!({ "NetworkInterfaceId": interface, "Port": port }),
-        Binding::Uplink { port, vpc, vlan: None } => json!({ "Uplink": port, "VpcId": vpc }),
-        Binding::Uplink { port, vpc, vlan: Some(vlan) } => {
-            json!({ "Uplink": port, "VpcId": vpc, "VlanId": vlan })
+        Binding::Behind { interface, uplink } => json!({ "NetworkInterfaceId": interface, "Uplink": uplink }),
+        Binding::Uplink { port, vpc, vlan, hosts } => {
+            let mut item = json!({ "Uplink": port, "VpcId": vpc });
+            if let Some(vlan) = vlan {
+                item["VlanId"] = json!(vlan);
+            }
+            if !hosts.is_empty() {
+                item["MacAddresses"] = hosts.iter().map(|mac| json!(mac.to_string())).collect();
+            }
+            item
         }
     }
 }

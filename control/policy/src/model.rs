@@ -234,6 +234,15 @@ pub enum Binding {
         vpc: Id,
         /// Under this VLAN, or untagged.
         vlan: Option<u16>,
+        /// MACs of hosts of that VPC that are behind it and are no interfaces, in order.
+        hosts: Vec<MacAddr>,
+    },
+    /// No port serves the interface: it is behind an uplink.
+    Behind {
+        /// The interface.
+        interface: Id,
+        /// The uplink's name.
+        uplink: String,
     },
 }
 
@@ -392,9 +401,28 @@ impl Validated {
             .iter()
             .filter_map(|binding| match binding {
                 Binding::Interface { interface, port } => Some((interface.as_str(), port.as_str())),
-                Binding::Uplink { .. } => None,
+                Binding::Uplink { .. } | Binding::Behind { .. } => None,
             })
             .collect()
+    }
+
+    /// The uplinks that interfaces are behind, as far as bindings say so, by interface.
+    pub fn uplinks_by_interface(&self) -> HashMap<&str, &str> {
+        self.bindings
+            .iter()
+            .filter_map(|binding| match binding {
+                Binding::Behind { interface, uplink } => Some((interface.as_str(), uplink.as_str())),
+                Binding::Interface { .. } | Binding::Uplink { .. } => None,
+            })
+            .collect()
+    }
+
+    /// The uplink that an interface is behind, if a binding says so.
+    pub fn uplink_of(&self, id: &str) -> Option<&str> {
+        self.bindings.iter().find_map(|b| match b {
+            Binding::Behind { interface, uplink } if interface == id => Some(uplink.as_str()),
+            _ => None,
+        })
     }
 
     /// The port that serves an interface.

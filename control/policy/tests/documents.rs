@@ -81,7 +81,7 @@ fn the_example_is_valid_and_its_export_changes_nothing() {
     assert_eq!(valid(&policy.to_document()), policy);
     assert_eq!(
         policy.bindings[2],
-        Binding::Uplink { port: "up".into(), vpc: "vpc-1".into(), vlan: Some(100) }
+        Binding::Uplink { port: "up".into(), vpc: "vpc-1".into(), vlan: Some(100), hosts: vec![] }
     );
     assert_eq!(policy.interfaces["eni-web"].timeouts.tcp_established, Some(600));
     assert!(!policy.interfaces["eni-client"].source_dest_check);

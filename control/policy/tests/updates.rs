@@ -316,7 +316,7 @@ proptest! {
             book = book.with(Arc::new(policy.clone()));
             prop_assert_eq!(snapshot.interfaces.len(), policy.interfaces.len());
             prop_assert_eq!(snapshot.tables.members.len(), anew.tables.members.len());
-            prop_assert_eq!(&snapshot.vpcs.iter().map(|vpc| vpc.local.len()).collect::<Vec<_>>(), &anew.vpcs.iter().map(|vpc| vpc.local.len()).collect::<Vec<_>>());
+            prop_assert_eq!(&snapshot.vpcs.iter().map(|vpc| vpc.local().len()).collect::<Vec<_>>(), &anew.vpcs.iter().map(|vpc| vpc.local().len()).collect::<Vec<_>>());
             for from in policy.interfaces.values() {
                 let of = |compiler: &Compiler, snapshot: &Snapshot| snapshot.interfaces.get(compiler.interface_id(&from.id).unwrap()).cloned();
                 let (one, other) = (of(&compiler, &snapshot).unwrap(), of(&fresh, &anew).unwrap());

@@ -261,10 +261,11 @@ fn interfaces(answer: &Value) -> String {
         addresses.extend(all(i, "Ipv4Prefixes", "Ipv4Prefix"));
         addresses.extend(all(i, "Ipv6Prefixes", "Ipv6Prefix"));
         let groups = all(i, "Groups", "GroupId").join(", ");
+        let port = i["Uplink"].as_str().map_or_else(|| text("Port"), |uplink| format!("behind {uplink}"));
         vec![
             text("NetworkInterfaceId"),
             text("VpcId"),
-            text("Port"),
+            port,
             text("MacAddress"),
             addresses.join(", "),
             groups,

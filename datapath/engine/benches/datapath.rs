@@ -124,6 +124,8 @@ fn bursts(c: &mut Criterion) {
     for (name, rules) in [
         ("established", Rules::Block),
         ("accounted", Rules::Block),
+        ("uplinks", Rules::Block),
+        ("located", Rules::Block),
         ("untracked", Rules::Everyone),
         ("denied", Rules::Nothing),
         ("strays", Rules::Outbound),
@@ -138,8 +140,11 @@ fn bursts(c: &mut Criterion) {
             let (room, allowance) =
                 if is_flood { (flows / 4, flows / 16 * 3) } else { (flows * 2, u32::MAX) };
             let mut switch = Switch::new(room as usize, allowance, rules);
-            if name == "accounted" {
-                switch.keep_accounts();
+            match name {
+                "accounted" => switch.keep_accounts(),
+                "uplinks" => switch.move_beyond(2, false),
+                "located" => switch.move_beyond(2, true),
+                _ => {}
             }
             let port = if is_flood { UPLINK } else { 0 };
             let bursts = if has_replies { 2 } else { 1 };

@@ -9,7 +9,8 @@
 //! track three sixteenths as many, in a table for a quarter; `strays` sends what the
 //! sender may send and nobody takes; `accounted` are established ones that are added up
 //! as for flow logs; `uplink` and `uplinks` are established ones with hosts beyond one or
-//! two of those. Prints the least time per packet of a round.
+//! two of those, `located` where the policy says which one these are behind. Prints the
+//! least time per packet of a round.
 
 #[path = "../benches/support/mod.rs"]
 mod support;
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize| words.get(at).and_then(|word| word.parse::<u32>().ok());
     let rules = match words.first().map(String::as_str) {
-        Some("established" | "accounted" | "uplink" | "uplinks" | "new" | "flood") => Rules::Block,
+        Some("established" | "accounted" | "uplink" | "uplinks" | "located" | "new" | "flood") => Rules::Block,
         Some("untracked") => Rules::Everyone,
         Some("denied") => Rules::Nothing,
         Some("strays") => Rules::Outbound,
@@ -49,8 +50,9 @@ fn main() -> ExitCode {
     let mut switch = Switch::new(room as usize, allowance, rules);
     match words[0].as_str() {
         "accounted" => switch.keep_accounts(),
-        "uplink" => switch.move_beyond(1),
-        "uplinks" => switch.move_beyond(2),
+        "uplink" => switch.move_beyond(1, false),
+        "uplinks" => switch.move_beyond(2, false),
+        "located" => switch.move_beyond(2, true),
         _ => {}
     }
     let mut least = f64::INFINITY;
@@ -74,8 +76,8 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "packets established|accounted|uplink|uplinks|untracked|denied|strays|new|flood FLOWS ROUNDS [BURST]: at \
-         least {BURST} flows, one round, bursts of up to {BURST}"
+        "packets established|accounted|uplink|uplinks|located|untracked|denied|strays|new|flood FLOWS ROUNDS \
+         [BURST]: at least {BURST} flows, one round, bursts of up to {BURST}"
     );
     ExitCode::from(2)
 }

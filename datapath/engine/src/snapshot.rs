@@ -1,6 +1,7 @@
 //! A compiled policy: all that a worker needs to judge a packet, immutable.
 
-use crate::forward::{ExemptService, Interfaces, PortRole, PortRoles, Vpc};
+use crate::addr::{Addr, MacAddr};
+use crate::forward::{Behind, ExemptService, Interfaces, PortRole, PortRoles, Vpc};
 use crate::ids::{PortIndex, VpcIndex};
 use crate::policy::Tables;
 
@@ -38,5 +39,19 @@ impl Snapshot {
     #[inline]
     pub fn vpc(&self, vpc: VpcIndex) -> Option<&Vpc> {
         self.vpcs.get(vpc.0 as usize)
+    }
+    /// Where the policy says that a MAC beyond the uplinks is.
+    pub fn behind(&self, vpc: VpcIndex, mac: MacAddr) -> Option<Behind> {
+        match self.interfaces.by_mac(vpc, mac) {
+            Some(interface) => interface.behind,
+            None => self.vpc(vpc)?.host(mac),
+        }
+    }
+
+    /// Whether what has come by an uplink is from where the policy says that its MAC
+    /// and its source address are.
+    pub fn may_come_by(&self, port: PortIndex, vpc: VpcIndex, mac: MacAddr, src: Option<Addr>) -> bool {
+        let of_address = src.and_then(|src| self.interfaces.by_address(vpc, src)?.behind);
+        self.behind(vpc, mac).into_iter().chain(of_address).all(|behind| behind.is(port))
     }
 }

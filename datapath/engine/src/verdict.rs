@@ -60,6 +60,8 @@ drop_reasons! {
     SpoofedArp = "spoofed_arp";
     /// Neighbour discovery that claims an address or MAC of another, or a role (router) an interface has not.
     SpoofedNd = "spoofed_nd";
+    /// By an uplink, from a MAC or address that the policy says is behind another.
+    WrongUplink = "wrong_uplink";
     /// Unfiltered traffic (ARP, ND, DHCP) above the interface's allowance.
     ExemptRate = "exempt_rate";
 

@@ -37,10 +37,13 @@ fn all_kinds() -> Vec<Vec<u8>> {
 #[test]
 fn bursts_allocate_nothing() {
     let all = [Rules::Block, Rules::Everyone, Rules::Nothing, Rules::Outbound];
-    for (rules, is_accounted) in all.into_iter().flat_map(|rules| [(rules, false), (rules, true)]) {
+    for (rules, kind) in all.into_iter().flat_map(|rules| (0..4).map(move |kind| (rules, kind))) {
         let mut switch = Switch::new(2000, 1500, rules);
-        if is_accounted {
-            switch.keep_accounts();
+        match kind {
+            1 => switch.keep_accounts(),
+            2 => switch.move_beyond(2, false),
+            3 => switch.move_beyond(2, true),
+            _ => {}
         }
         // More flows than there is room for, and than one end may have, so that some are given up.
         let (there, back, odd) = (requests(4096), replies(4096), all_kinds());

@@ -254,7 +254,7 @@ impl Ports {
     pub fn bindable(&self, bound_by: Option<&Validated>) -> policy::Ports {
         let mut bindable = policy::Ports::default();
         for binding in bound_by.iter().flat_map(|policy| &policy.bindings) {
-            let (Binding::Interface { port, .. } | Binding::Uplink { port, .. }) = binding;
+            let (Binding::Interface { port, .. } | Binding::Uplink { port, .. }) = binding else { continue };
             bindable.insert(port.clone(), None);
         }
         for (name, known) in &self.known {

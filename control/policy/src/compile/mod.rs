@@ -16,10 +16,10 @@ mod sets;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use engine::addr::{Family, Prefix};
+use engine::addr::{Family, MacAddr, Prefix};
 use engine::conntrack::Timeouts;
 use engine::forward::{
-    Addresses, Border, ExemptService, IcmpErrors, Interface, InterfaceSettings, Interfaces, PortRole,
+    Addresses, Behind, Border, ExemptService, IcmpErrors, Interface, InterfaceSettings, Interfaces, PortRole,
     PortRoles, Uplink, Vpc,
 };
 use engine::ids::{InterfaceId, PortIndex, VlanId, VpcIndex};
@@ -62,6 +62,8 @@ struct Generation {
     numbers: InterfaceNumbers,
     /// The ports that serve interfaces.
     served: BTreeMap<Id, PortIndex>,
+    /// Where interfaces are that no port serves, as far as that is said.
+    behind: BTreeMap<Id, Behind>,
     borders: Arc<HashMap<Id, Border>>,
     sets: Sets,
     blocks: Blocks,
@@ -406,6 +408,7 @@ impl Compiler {
             vpc: next.vpcs.get(&from.vpc).expect("every VPC has been given a number"),
             mac: from.mac,
             port: next.served.get(&from.id).copied(),
+            behind: next.behind.get(&from.id).copied(),
             addresses: Addresses::new(hosts.chain(from.prefixes.iter().map(prefix))),
             source_dest_check: from.source_dest_check,
             policy: compiled.policy.clone(),
@@ -455,17 +458,18 @@ fn look_again(before: &Generation, next: &mut Generation, ports: &Ports, differe
     look.extend(interfaces.iter().filter_map(|[_, new]| Some((*new)?.id.clone())));
     let served = next.policy.bindings.iter().filter_map(|binding| match binding {
         Binding::Interface { interface, port } => Some((interface.clone(), ports.index(port)?)),
-        Binding::Uplink { .. } => None,
+        Binding::Uplink { .. } | Binding::Behind { .. } => None,
     });
     next.served = served.collect();
-    let moved = |one: &BTreeMap<Id, PortIndex>, other: &BTreeMap<Id, PortIndex>| {
-        one.iter()
-            .filter(|(id, port)| other.get(*id) != Some(port))
-            .map(|(id, _)| id.clone())
-            .collect::<Vec<_>>()
-    };
+    let behind = next.policy.bindings.iter().filter_map(|binding| match binding {
+        Binding::Behind { interface, uplink } => Some((interface.clone(), place(ports, uplink))),
+        Binding::Interface { .. } | Binding::Uplink { .. } => None,
+    });
+    next.behind = behind.collect();
     look.extend(moved(&before.served, &next.served));
     look.extend(moved(&next.served, &before.served));
+    look.extend(moved(&before.behind, &next.behind));
+    look.extend(moved(&next.behind, &before.behind));
     let (old, new) = (&before.policy.settings, &next.policy.settings);
     look.extend(old.interfaces.differences(&new.interfaces).map(|(id, ..)| id.into()));
     let has_other_borders = before.policy.network_acls != next.policy.network_acls;
@@ -475,6 +479,17 @@ fn look_again(before: &Generation, next: &mut Generation, ports: &Ports, differe
     if has_other_borders || old.timeouts != new.timeouts {
         look.extend(next.policy.interfaces.keys().cloned());
     }
+}
+
+/// The interfaces that are elsewhere, or nowhere, in the other.
+fn moved<P: PartialEq>(one: &BTreeMap<Id, P>, other: &BTreeMap<Id, P>) -> Vec<Id> {
+    let moved = one.iter().filter(|(id, place)| other.get(*id) != Some(place));
+    moved.map(|(id, _)| id.clone()).collect()
+}
+
+/// Behind the uplink of this name.
+fn place(ports: &Ports, uplink: &str) -> Behind {
+    ports.index(uplink).map_or(Behind::Absent, Behind::Uplink)
 }
 
 /// The border of each subnet that a network ACL guards. Subnets are numbered
@@ -517,6 +532,7 @@ fn is_same(one: &Interface, other: &Interface) -> bool {
         vpc,
         mac,
         port,
+        behind,
         addresses,
         source_dest_check,
         policy,
@@ -525,7 +541,7 @@ fn is_same(one: &Interface, other: &Interface) -> bool {
         settings,
         border,
     } = other;
-    (one.id, one.vpc, one.mac, one.port) == (*id, *vpc, *mac, *port)
+    (one.id, one.vpc, one.mac, one.port, one.behind) == (*id, *vpc, *mac, *port, *behind)
         && one.addresses == *addresses
         && one.source_dest_check == *source_dest_check
         && Arc::ptr_eq(&one.policy, policy)
@@ -562,10 +578,20 @@ fn still_revoked(before: &Generation, of: &NetworkInterface, now: &Compiled) -> 
     (revoked != Revoked::default()).then(|| Arc::new(revoked))
 }
 
-/// What each port is for, and whom a flooded packet reaches.
+/// A VPC as it is put together.
+#[derive(Clone, Default)]
+struct Parts {
+    uplinks: Vec<(PortIndex, Option<VlanId>)>,
+    local: Vec<InterfaceId>,
+    hosts: hashbrown::HashMap<MacAddr, Behind>,
+    /// Whether some of its interfaces are said to be behind an uplink.
+    are_located: bool,
+}
+
+/// What each port is for, whom a flooded packet reaches, and who is where.
 fn roles(policy: &Validated, ports: &Ports, next: &Generation) -> (PortRoles, Vec<Vpc>) {
     let mut roles = PortRoles::default();
-    let mut vpcs = vec![Vpc::default(); next.vpcs.len()];
+    let mut vpcs = vec![Parts::default(); next.vpcs.len()];
     for (id, port) in &next.served {
         let Some(interface) = next.interface(id) else { continue };
         roles.set(*port, PortRole::Interface(interface.id));
@@ -573,9 +599,21 @@ fn roles(policy: &Validated, ports: &Ports, next: &Generation) -> (PortRoles, Ve
     }
     let mut uplinks: HashMap<PortIndex, Uplink> = HashMap::new();
     for binding in &policy.bindings {
-        let Binding::Uplink { port, vpc, vlan } = binding else { continue };
-        let (Some(port), Some(vpc)) = (ports.index(port), next.vpcs.get(vpc)) else { continue };
-        let vlan = vlan.map(VlanId);
+        let (port, vpc, vlan) = match binding {
+            Binding::Interface { .. } => continue,
+            Binding::Behind { interface, .. } => {
+                let Some(interface) = next.interface(interface) else { continue };
+                vpcs[usize::from(interface.vpc.0)].are_located = true;
+                continue;
+            }
+            Binding::Uplink { port, vpc, vlan, hosts } => {
+                let Some(vpc) = next.vpcs.get(vpc) else { continue };
+                let place = place(ports, port);
+                vpcs[usize::from(vpc.0)].hosts.extend(hosts.iter().map(|mac| (*mac, place)));
+                let Some(port) = ports.index(port) else { continue };
+                (port, vpc, vlan.map(VlanId))
+            }
+        };
         vpcs[usize::from(vpc.0)].uplinks.push((port, vlan));
         let uplink = uplinks.entry(port).or_default();
         match vlan {
@@ -587,5 +625,7 @@ fn roles(policy: &Validated, ports: &Ports, next: &Generation) -> (PortRoles, Ve
         uplink.vlans.sort_unstable_by_key(|(tag, _)| *tag);
         roles.set(port, PortRole::Uplink(uplink));
     }
-    (roles, vpcs)
+    let vpc =
+        |parts: Parts| Vpc::new(parts.uplinks, parts.local).with_located(parts.hosts, parts.are_located);
+    (roles, vpcs.into_iter().map(vpc).collect())
 }

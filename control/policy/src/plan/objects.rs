@@ -1,9 +1,10 @@
 use compact_str::format_compact;
+use engine::addr::MacAddr;
 use serde::{Deserialize, Serialize};
 
 use super::Change;
 use crate::by_id::ById;
-use crate::model::{Binding, NetworkInterface, PrefixList, SecurityGroup, Validated};
+use crate::model::{Binding, Id, NetworkInterface, PrefixList, SecurityGroup, Validated};
 
 /// Something other than a rule that comes, goes or changes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -31,7 +32,7 @@ pub(super) fn changes(before: &Validated, after: &Validated) -> Vec<ObjectChange
         |policy: &Validated| policy.peerings.iter().map(|p| (p.id.clone(), p.clone())).collect::<ById<_>>();
     let state = |_: &_, _: &_| vec!["Status".to_string()];
     maps(&mut changes, "VpcPeeringConnections", &peerings(before), &peerings(after), state);
-    maps(&mut changes, "Bindings", &bindings(before), &bindings(after), |_, _| vec!["Port".to_string()]);
+    maps(&mut changes, "Bindings", &bindings(before), &bindings(after), binding);
     if before.settings != after.settings {
         let (kind, id, what) = ("Settings".to_string(), String::new(), vec![]);
         changes.push(ObjectChange { kind, id, change: Change::Changed, what });
@@ -102,14 +103,35 @@ fn prefix_list(old: &PrefixList, new: &PrefixList) -> Vec<String> {
     ])
 }
 
-/// What ports are for: of an interface its port, of an uplink its VPCs.
-fn bindings(policy: &Validated) -> ById<String> {
-    let binding = |binding: &Binding| match binding {
-        Binding::Interface { interface, port } => (interface.clone(), port.clone()),
-        Binding::Uplink { port, vpc, vlan } => (
-            format_compact!("uplink {port} {vpc}"),
-            vlan.map_or("untagged".to_string(), |vlan| vlan.to_string()),
-        ),
-    };
-    policy.bindings.iter().map(binding).collect()
+/// What a binding says of an interface, or of a VPC at an uplink.
+#[derive(PartialEq, Eq)]
+enum Bound<'p> {
+    Port(&'p str),
+    Behind(&'p str),
+    Uplink(Option<u16>, &'p [MacAddr]),
+}
+
+fn bindings(policy: &Validated) -> ById<Bound<'_>> {
+    policy.bindings.iter().map(bound).collect()
+}
+
+fn bound(binding: &Binding) -> (Id, Bound<'_>) {
+    match binding {
+        Binding::Interface { interface, port } => (interface.clone(), Bound::Port(port)),
+        Binding::Behind { interface, uplink } => (interface.clone(), Bound::Behind(uplink)),
+        Binding::Uplink { port, vpc, vlan, hosts } => {
+            (format_compact!("uplink {port} {vpc}"), Bound::Uplink(*vlan, hosts))
+        }
+    }
+}
+
+fn binding(old: &Bound<'_>, new: &Bound<'_>) -> Vec<String> {
+    match (old, new) {
+        (Bound::Uplink(old_vlan, old_hosts), Bound::Uplink(vlan, hosts)) => {
+            differing(&[("VlanId", old_vlan == vlan), ("MacAddresses", old_hosts == hosts)])
+        }
+        (Bound::Port(_), Bound::Port(_)) => vec!["Port".to_string()],
+        (Bound::Behind(_), Bound::Behind(_)) => vec!["Uplink".to_string()],
+        _ => ["Port", "Uplink"].map(String::from).to_vec(),
+    }
 }

@@ -1,5 +1,6 @@
 use std::collections::{HashMap, HashSet};
 
+use super::locations::{self, Located};
 use super::{Context, keys, known};
 use crate::model::{Binding, Id, Validated};
 use crate::reader::Node;
@@ -7,26 +8,36 @@ use crate::report::Report;
 
 /// What has been bound so far, each with what it must not be bound to again.
 #[derive(Default)]
-struct Bound<'v> {
-    interfaces: HashSet<&'v str>,
+pub(super) struct Bound<'v> {
+    pub interfaces: HashSet<&'v str>,
     /// Whether the port is an uplink.
-    ports: HashMap<&'v str, bool>,
+    pub ports: HashMap<&'v str, bool>,
     tags: HashSet<(&'v str, Option<u16>)>,
+    /// Under how many tags an uplink carries a VPC.
+    pub carried: HashMap<(&'v str, Id), usize>,
 }
 
 /// Reads `Bindings`: one port for an interface, one interface for a port; an
-/// uplink for each VPC, under a tag of its own or untagged.
+/// uplink for each VPC, under a tag of its own or untagged; and what is behind uplinks.
 pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated, context: &Context<'_>) {
     let mut bound = Bound::default();
+    let mut located = Located::default();
     for node in root.list(report, "Bindings") {
         known(&node, report, &keys::BINDING);
         let interface = ["NetworkInterfaceId", "Port"].into_iter().any(|key| node.has(key));
-        let uplink = ["Uplink", "VpcId", "VlanId"].into_iter().any(|key| node.has(key));
+        let uplink = ["Uplink", "VpcId", "VlanId", "MacAddresses"].into_iter().any(|key| node.has(key));
+        let is_behind = ["NetworkInterfaceId", "Uplink"].into_iter().all(|key| node.has(key))
+            && !["Port", "VpcId", "VlanId", "MacAddresses"].into_iter().any(|key| node.has(key));
         let binding = match (interface, uplink) {
+            (true, true) if is_behind => {
+                located.interfaces.push(node);
+                continue;
+            }
             (true, false) => bind_interface(report, &node, all, &mut bound),
-            (false, true) => bind_uplink(report, &node, all, &mut bound),
+            (false, true) => bind_uplink(report, &node, all, &mut bound, &mut located),
             _ => {
-                let message = "expected NetworkInterfaceId and Port, or Uplink with VpcId and VlanId";
+                let message = "expected NetworkInterfaceId with Port or with Uplink, or Uplink with VpcId, \
+                               VlanId and MacAddresses";
                 report.fault("InvalidParameterCombination", node.path(), message);
                 continue;
             }
@@ -37,6 +48,7 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
             all.bindings.push(binding);
         }
     }
+    locations::check(report, all, bound, &located);
 }
 
 /// A binding, its port, and the key that names the port.
@@ -69,6 +81,7 @@ fn bind_uplink<'v>(
     node: &Node<'v, '_>,
     all: &Validated,
     bound: &mut Bound<'v>,
+    located: &mut Located<'v, '_>,
 ) -> Found<'v> {
     let port = node.required(report, "Uplink");
     let vlan = node.number(report, "VlanId", 1..=4094).and_then(|v| u16::try_from(v).ok());
@@ -82,7 +95,9 @@ fn bind_uplink<'v>(
         let message = format!("the uplink '{port}' has another VPC for the same tag ({tag})");
         report.fault("InvalidParameterValue", node.path(), message);
     }
-    Some((Binding::Uplink { port: port.to_string(), vpc, vlan }, port, "Uplink"))
+    *bound.carried.entry((port, vpc.clone())).or_default() += 1;
+    let hosts = locations::hosts(report, node, port, &vpc, located);
+    Some((Binding::Uplink { port: port.to_string(), vpc, vlan, hosts }, port, "Uplink"))
 }
 
 /// The VPC that the binding names, or the only one there is.

@@ -186,7 +186,8 @@ pub(super) const INTERFACE: Keys = (
 
 pub(super) const TIMEOUTS: Keys = (&["TcpEstablishedTimeout", "UdpTimeout", "UdpStreamTimeout"], &[]);
 
-pub(super) const BINDING: Keys = (&["NetworkInterfaceId", "Port", "Uplink", "VpcId", "VlanId"], &[]);
+pub(super) const BINDING: Keys =
+    (&["NetworkInterfaceId", "Port", "Uplink", "VpcId", "VlanId", "MacAddresses"], &[]);
 
 pub(super) const SETTINGS: Keys =
     (&["Quotas", "StrictRuleDescriptions", "Timeouts", "ExemptServices", "NetworkInterfaces"], &[]);

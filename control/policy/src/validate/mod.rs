@@ -5,6 +5,7 @@ pub(crate) mod defaults;
 pub(crate) mod groups;
 mod interfaces;
 mod keys;
+mod locations;
 mod network_acls;
 mod networks;
 mod prefix_lists;

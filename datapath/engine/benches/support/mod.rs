@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use engine::addr::{Addr, Family, Prefix};
 use engine::conntrack::{TableConfig, Timeouts};
-use engine::forward::{Addresses, Interface, InterfaceSettings, Interfaces, PortRole, Uplink, Vpc};
+use engine::forward::{
+    Addresses, Behind, Interface, InterfaceSettings, Interfaces, PortRole, Uplink, Vpc,
+};
 use engine::ids::{InterfaceId, PortIndex, VpcIndex, WorkerIndex};
 use engine::packet::build::{Packet, ip, mac};
 use engine::packet::{Frame, TcpFlags};
@@ -18,7 +20,7 @@ use engine::time::Tick;
 pub const NOW: Tick = Tick::from_secs(1);
 
 /// The port of the uplink.
-pub const UPLINK: u16 = 2;
+pub const UPLINK: u16 = 7;
 
 /// Two interfaces on ports 0 and 1, an uplink, and what has become of the last burst.
 pub struct Switch {
@@ -59,6 +61,7 @@ impl Switch {
             vpc: VpcIndex(0),
             mac: mac(n + 1),
             port: Some(PortIndex(n.into())),
+            behind: None,
             addresses: Addresses::new([Prefix::new(ip(&format!("10.{n}.0.0")), 16).expect("a prefix")]),
             source_dest_check: true,
             policy: policy.clone(),
@@ -81,10 +84,10 @@ impl Switch {
                 .map(|n| (PortIndex(n), PortRole::Interface(InterfaceId::new(n.into(), 1))))
                 .chain([(PortIndex(UPLINK), PortRole::Uplink(uplink))])
                 .collect(),
-            vpcs: vec![Vpc {
-                uplinks: vec![(PortIndex(UPLINK), None)],
-                local: vec![InterfaceId::new(0, 1), InterfaceId::new(1, 1)],
-            }],
+            vpcs: vec![Vpc::new(
+                vec![(PortIndex(UPLINK), None)],
+                vec![InterfaceId::new(0, 1), InterfaceId::new(1, 1)],
+            )],
             tables,
             exempt: vec![],
         };
@@ -101,15 +104,17 @@ impl Switch {
     }
 
     /// Takes the second interface away: who has its MAC is beyond this many uplinks,
-    /// of ports 1 and above.
-    pub fn move_beyond(&mut self, uplinks: u16) {
+    /// of ports 1 and above, by which one they are heard or said to be.
+    pub fn move_beyond(&mut self, uplinks: u16, is_located: bool) {
         let uplink = Uplink { untagged: Some(VpcIndex(0)), vlans: vec![] };
         self.snapshot.interfaces = self.snapshot.interfaces.with_changes([InterfaceId::new(1, 1)], []);
         for port in (1..=uplinks).map(PortIndex) {
             self.snapshot.ports.set(port, PortRole::Uplink(uplink.clone()));
         }
         let uplinks = (1..=uplinks).map(|port| (PortIndex(port), None)).collect();
-        self.snapshot.vpcs = vec![Vpc { uplinks, local: vec![InterfaceId::new(0, 1)] }];
+        let hosts = is_located.then_some((mac(2), Behind::Uplink(PortIndex(1))));
+        let vpc = Vpc::new(uplinks, vec![InterfaceId::new(0, 1)]);
+        self.snapshot.vpcs = vec![vpc.with_located(hosts.into_iter().collect(), false)];
     }
 
     /// Adds up what connections carry, as while somebody watches.

@@ -257,6 +257,7 @@ pub(super) mod tests {
             vpc: VpcIndex(vpc),
             mac: MacAddr([2, 0, 0, 0, 0, slot as u8]),
             port: None,
+            behind: None,
             addresses: Addresses::new(addresses.iter().copied()),
             source_dest_check: true,
             policy: Arc::new(Policy::new(DirectionRules::default(), DirectionRules::default())),

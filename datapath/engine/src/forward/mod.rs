@@ -6,12 +6,15 @@ mod endpoint;
 mod interfaces;
 mod locations;
 mod roles;
+mod vpc;
 
 pub use addresses::Addresses;
 pub use endpoint::Endpoint;
 pub use interfaces::{Interfaces, Shared};
 pub use locations::Locations;
 pub use roles::{PortRole, PortRoles};
+pub(crate) use vpc::Way;
+pub use vpc::{Behind, Vpc};
 
 use std::sync::Arc;
 
@@ -33,6 +36,8 @@ pub struct Interface {
     /// The port that serves it. `None`: it lives elsewhere and is reached by an
     /// uplink; its addresses count where its groups are referenced.
     pub port: Option<PortIndex>,
+    /// Of one that lives elsewhere: where, if the policy says so.
+    pub behind: Option<Behind>,
     /// What it may send from and be sent to.
     pub addresses: Addresses,
     /// EC2's `SourceDestCheck`: whether both directions are held to `addresses`.
@@ -171,15 +176,6 @@ impl Uplink {
             Some(tag) => self.vlans.binary_search_by_key(&tag, |v| v.0).ok().map(|i| self.vlans[i].1),
         }
     }
-}
-
-/// A VPC: whom a flooded packet reaches.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Vpc {
-    /// The uplinks that carry it, each with its tag there.
-    pub uplinks: Vec<(PortIndex, Option<VlanId>)>,
-    /// Its interfaces that are bound to a port.
-    pub local: Vec<InterfaceId>,
 }
 
 /// One copy of a packet on its way out.

@@ -25,7 +25,7 @@ impl<'a> Turn<'_, 'a> {
         let honest = arp.sender_mac == link.source
             && match link.sender {
                 Some(sender) => probe || sender.owns(arp.sender),
-                None => !self.is_here(link, arp.sender),
+                None => !self.is_elsewhere(link, arp.sender),
             };
         if !honest {
             return Err(Refused(DropReason::SpoofedArp, link.sender_id()));
@@ -51,7 +51,7 @@ impl<'a> Turn<'_, 'a> {
         let unspecified = work.ip.src == Addr::UNSPECIFIED_V6;
         let own = |addr| match link.sender {
             Some(sender) => sender.owns(addr),
-            None => !self.is_here(link, addr),
+            None => !self.is_elsewhere(link, addr),
         };
         let honest_source = own(work.ip.src) || unspecified;
         let honest_link =
@@ -116,9 +116,11 @@ impl<'a> Turn<'_, 'a> {
         Ok(())
     }
 
-    /// Whether an interface that is plugged in here owns the address.
-    fn is_here(&self, link: &Link<'_>, addr: Addr) -> bool {
-        self.snapshot.interfaces.by_address(link.vpc, addr).is_some_and(|i| i.port.is_some())
+    /// Whether the address, claimed by what an uplink has brought, is that of an interface
+    /// that is plugged in here, or that the policy says is behind another uplink.
+    fn is_elsewhere(&self, link: &Link<'_>, addr: Addr) -> bool {
+        let owner = self.snapshot.interfaces.by_address(link.vpc, addr);
+        owner.is_some_and(|i| i.port.is_some() || i.behind.is_some_and(|behind| !behind.is(link.port)))
     }
 
     /// Between a local interface and a service beyond an uplink that an operator

@@ -119,7 +119,7 @@ fn local_deliveries<'s>(
     wanted: impl Fn(&Interface) -> bool + 's,
 ) -> impl Iterator<Item = Delivery> + 's {
     let (sender, tagged) = (link.sender_id(), link.tagged);
-    let locals = snapshot.vpc(link.vpc).map_or(&[][..], |vpc| &vpc.local);
+    let locals = snapshot.vpc(link.vpc).map_or(&[][..], |vpc| vpc.local());
     locals.iter().filter_map(move |&id| {
         let interface = snapshot.interfaces.get(id).filter(|i| i.id != sender && wanted(i))?;
         Some(deliver(tagged, id, interface.port?))

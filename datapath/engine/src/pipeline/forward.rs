@@ -3,7 +3,7 @@
 use super::{Link, Outcome, Passed, Refused, Turn, Work};
 use crate::addr::MacAddr;
 use crate::conntrack::Entry;
-use crate::forward::{Delivery, Interface, Locations, VlanEdit};
+use crate::forward::{Delivery, Interface, Locations, VlanEdit, Way};
 use crate::ids::{InterfaceId, PortIndex, VlanId, VpcIndex};
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
@@ -58,7 +58,7 @@ impl<'a> Turn<'_, 'a> {
 
     /// The uplinks as receiver: of what an interface sends, if there are any.
     pub(super) fn uplinks(&self, link: &Link<'_>) -> Result<Receiver<'a>, Refused> {
-        let reachable = self.snapshot.vpc(link.vpc).is_some_and(|vpc| !vpc.uplinks.is_empty());
+        let reachable = self.snapshot.vpc(link.vpc).is_some_and(|vpc| !vpc.uplinks().is_empty());
         if link.sender.is_some() && reachable {
             Ok(Receiver::Uplinks)
         } else {
@@ -84,9 +84,9 @@ impl<'a> Turn<'_, 'a> {
         self.receiver(work).ok().filter(|r| !r.id().is_some())
     }
 
-    /// Whether a VPC has uplinks to choose from.
-    pub(super) fn has_several_uplinks(&self, vpc: VpcIndex) -> bool {
-        self.snapshot.vpc(vpc).is_some_and(|vpc| vpc.uplinks.len() > 1)
+    /// How it is known by which uplink somebody of a VPC is reached.
+    pub(super) fn way(&self, vpc: VpcIndex) -> Way {
+        self.snapshot.vpc(vpc).map_or(Way::Learnt, |vpc| vpc.way)
     }
 
     /// What becomes of a packet by its verdict.
@@ -114,6 +114,8 @@ impl<'a> Turn<'_, 'a> {
                 link.destination,
             ) {
                 Some(delivery) => Some(Outcome::Send(delivery)),
+                // Where it is said to be is out of service.
+                None if self.snapshot.behind(link.vpc, link.destination).is_some() => None,
                 None => self.out.flood(uplink_deliveries(self.snapshot, link)),
             },
         };
@@ -140,19 +142,19 @@ pub(super) fn uplink_deliveries<'s>(
     link: &Link<'_>,
 ) -> impl Iterator<Item = Delivery> + use<'s> {
     let uplinks = match snapshot.vpc(link.vpc) {
-        Some(vpc) if link.sender.is_some() => &vpc.uplinks[..],
+        Some(vpc) if link.sender.is_some() => vpc.uplinks(),
         _ => &[],
     };
-    uplinks.iter().map(by_uplink)
+    uplinks.iter().map(|uplink| by_uplink(*uplink))
 }
 
 /// The copy for an uplink, which may carry the VPC under a tag.
-fn by_uplink(&(port, tag): &(PortIndex, Option<VlanId>)) -> Delivery {
+fn by_uplink((port, tag): (PortIndex, Option<VlanId>)) -> Delivery {
     Delivery { port, vlan: tag.map_or(VlanEdit::Keep, VlanEdit::Push), receiver: InterfaceId::NONE }
 }
 
-/// The uplink to a MAC that no interface plugged in here has: the VPC's one, or
-/// that by which the MAC was seen last.
+/// The uplink to a MAC that no interface plugged in here has: the VPC's one, that
+/// which the policy says, or that by which the MAC was seen last.
 #[inline]
 pub(super) fn known_uplink(
     snapshot: &Snapshot,
@@ -161,12 +163,16 @@ pub(super) fn known_uplink(
     vpc: VpcIndex,
     destination: MacAddr,
 ) -> Option<Delivery> {
-    let uplinks = &snapshot.vpc(vpc)?.uplinks;
-    let uplink = match &uplinks[..] {
-        [uplink] => uplink,
-        _ => {
-            let port = locations.find(vpc, destination, now)?;
-            uplinks.iter().find(|uplink| uplink.0 == port)?
+    let of = snapshot.vpc(vpc)?;
+    let uplink = match of.way {
+        Way::Sole(port, tag) => (port, tag),
+        way => {
+            let told = if way == Way::Told { snapshot.behind(vpc, destination) } else { None };
+            let port = match told {
+                Some(behind) => behind.uplink()?,
+                None => locations.find(vpc, destination, now)?,
+            };
+            *of.uplinks().iter().find(|uplink| uplink.0 == port)?
         }
     };
     let is_here = snapshot.interfaces.by_mac(vpc, destination).is_some_and(|i| i.port.is_some());

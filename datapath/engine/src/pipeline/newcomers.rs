@@ -348,7 +348,7 @@ impl<'a> Turn<'_, 'a> {
         let found = snapshot.interfaces.by_mac(vpc, MacAddr::from_bits(destination));
         let receiver = match found.and_then(|interface| Some((interface, interface.port?))) {
             Some((receiver, port)) if receiver.id != from => Receiver::Local(receiver, port),
-            None if sender.is_some() && snapshot.vpc(vpc).is_some_and(|vpc| !vpc.uplinks.is_empty()) => {
+            None if sender.is_some() && snapshot.vpc(vpc).is_some_and(|vpc| !vpc.uplinks().is_empty()) => {
                 Receiver::Uplinks
             }
             _ => return None,

@@ -4,7 +4,7 @@
 use super::plain::Glances;
 use super::{Arrival, Link, Outcome, Refused, Turn, Work, Works};
 use crate::flow::{FlowHash, FlowKey, Side};
-use crate::forward::{Interface, PortRole};
+use crate::forward::{Interface, PortRole, Way};
 use crate::ids::{InterfaceId, VpcIndex};
 use crate::packet::{self, Body, Packet, Transport};
 use crate::verdict::DropReason;
@@ -71,8 +71,9 @@ impl<'a> Turn<'_, 'a> {
             source: packet.source,
             destination: packet.destination,
         };
-        if sender.is_none() && self.has_several_uplinks(vpc) {
-            self.engine.locations.learn(vpc, packet.source, arrival.port, self.now);
+        if sender.is_none() && !self.locate(&link, &packet) {
+            self.refuse(&link, Refused(DropReason::WrongUplink, InterfaceId::NONE));
+            return None;
         }
         match packet.body {
             Body::Ip(ip) => Some(Work { link, ip, ..Work::BLANK }),
@@ -81,6 +82,25 @@ impl<'a> Turn<'_, 'a> {
                 None
             }
         }
+    }
+
+    /// Notes by which uplink a packet came, if that matters; false if the policy says
+    /// that its sender is behind another. What ARP and neighbour discovery claim in
+    /// others' names is refused with them.
+    fn locate(&mut self, link: &Link<'_>, packet: &Packet) -> bool {
+        let way = self.way(link.vpc);
+        if let Way::Sole(..) = way {
+            return true;
+        }
+        let src = match packet.body {
+            Body::Ip(ip) => Some(ip.src),
+            Body::Arp(_) => None,
+        };
+        if way == Way::Told && !self.snapshot.may_come_by(link.port, link.vpc, link.source, src) {
+            return false;
+        }
+        self.engine.locations.learn(link.vpc, link.source, link.port, self.now);
+        true
     }
 
     /// The VPC of a packet and the interface that sent it, by the port's role.

@@ -14,7 +14,7 @@ use super::{Arrival, BURST, Counters, Link, Outcome, Outcomes, PassClass, Turn, 
 use crate::addr::{Addr, Family, MacAddr};
 use crate::conntrack::{Guess, Timeouts, Tracking};
 use crate::flow::{FlowHash, FlowHasher, FlowKey, Scope, Side};
-use crate::forward::{Delivery, Endpoint, Locations, PortRole, VlanEdit};
+use crate::forward::{Delivery, Endpoint, Locations, PortRole, VlanEdit, Way};
 use crate::ids::{InterfaceId, PortIndex, VpcIndex};
 use crate::packet::plain::{self, Ethernet, Wanted};
 use crate::packet::{Frame, Ip, TcpFlags, Transport, Udp, protocol};
@@ -152,11 +152,20 @@ pub(super) struct Origin<'a> {
     v6: (u128, u128),
     /// `NONE`: they came by an uplink.
     sender: InterfaceId,
-    /// Whether they came by one of several uplinks: which, is to be noted.
-    is_learnt: bool,
+    /// What is to be noted of by which uplink they came.
+    heard: Heard,
     /// Whether flows may belong to other workers.
     is_shared: bool,
     snapshot: &'a Snapshot,
+}
+
+/// Of whom it is to be noted by which uplink they were heard.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    Nothing,
+    Anyone,
+    /// Of those whose place the policy does not say; of the others it is held against it.
+    Other,
 }
 
 impl Origin<'_> {
@@ -269,7 +278,12 @@ impl<'a> Turn<'_, 'a> {
             v4: sender.map_or((0, 0), Endpoint::first_v4),
             v6: sender.map_or((0, 0), Endpoint::first_v6),
             sender: sender.map_or(InterfaceId::NONE, |sender| sender.id),
-            is_learnt: sender.is_none() && self.has_several_uplinks(vpc),
+            heard: match self.way(vpc) {
+                _ if sender.is_some() => Heard::Nothing,
+                Way::Sole(..) => Heard::Nothing,
+                Way::Learnt => Heard::Anyone,
+                Way::Told => Heard::Other,
+            },
             is_shared: self.engine.workers > 1,
             snapshot,
         })
@@ -277,8 +291,24 @@ impl<'a> Turn<'_, 'a> {
 
     /// Reads packets of one port, of which the first has this place in the burst, up
     /// to one that is not plain, or whose sender is not who it says. Returns how many.
-    #[inline(never)]
+    #[inline]
     pub(super) fn glance(
+        &mut self,
+        first: usize,
+        arrivals: &[Arrival<'_>],
+        origin: &Origin<'a>,
+        glances: &mut Glances,
+    ) -> usize {
+        match origin.heard {
+            Heard::Nothing => self.glance_at::<false, false>(first, arrivals, origin, glances),
+            Heard::Anyone => self.glance_at::<true, false>(first, arrivals, origin, glances),
+            Heard::Other => self.glance_at::<true, true>(first, arrivals, origin, glances),
+        }
+    }
+
+    /// The same, in a version for each of [`Heard`]: no packet pays for what is not asked.
+    #[inline(never)]
+    fn glance_at<const IS_LEARNT: bool, const IS_TOLD: bool>(
         &mut self,
         first: usize,
         arrivals: &[Arrival<'_>],
@@ -298,8 +328,12 @@ impl<'a> Turn<'_, 'a> {
             if !glance.read(&self.engine.hasher, arrival.frame, first + count, origin) {
                 return count;
             }
-            if origin.is_learnt {
+            if IS_LEARNT {
                 let source = Ethernet::read(arrival.frame).map_or(MacAddr([0; 6]), Ethernet::source);
+                let (src, _) = glance.addrs();
+                if IS_TOLD && !self.snapshot.may_come_by(origin.port, origin.vpc, source, Some(src)) {
+                    return count;
+                }
                 self.engine.locations.learn(origin.vpc, source, origin.port, self.now);
             }
             let owner = glance.hash.owner(workers);

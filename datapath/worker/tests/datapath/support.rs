@@ -80,6 +80,7 @@ pub fn snapshot(generation: u64, open: bool) -> Snapshot {
             vpc: VpcIndex(0),
             mac: mac(n as u8 + 1),
             port: Some(PortIndex(n)),
+            behind: None,
             addresses: Addresses::new([Prefix::new(ip(&format!("10.{n}.0.0")), 16).unwrap()]),
             source_dest_check: true,
             policy: Arc::new(policy),
@@ -94,7 +95,7 @@ pub fn snapshot(generation: u64, open: bool) -> Snapshot {
     Snapshot {
         generation,
         ports: (0..).map(PortIndex).zip(ids.iter().map(|id| PortRole::Interface(*id))).collect(),
-        vpcs: vec![Vpc { uplinks: vec![], local: ids }],
+        vpcs: vec![Vpc::new(vec![], ids)],
         interfaces: Interfaces::new(interfaces),
         ..Snapshot::closed()
     }

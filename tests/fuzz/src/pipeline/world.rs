@@ -99,6 +99,7 @@ impl World {
             vpc: VPC,
             mac: mac(n),
             port: Some(PortIndex(u16::from(n) - 1)),
+            behind: None,
             addresses: Addresses::new(
                 [format!("10.0.0.{n}"), format!("fd00::{n}")].map(|a| Prefix::host(ip(&a))),
             ),
@@ -165,20 +166,20 @@ impl World {
 
     fn snapshot(&self) -> Snapshot {
         let mut ports = PortRoles::default();
-        let mut vpc = Vpc::default();
+        let mut local = vec![];
         for interface in &self.interfaces {
             if let Some(port) = interface.port {
                 ports.set(port, PortRole::Interface(interface.id));
-                vpc.local.push(interface.id);
+                local.push(interface.id);
             }
         }
-        vpc.uplinks.push((UPLINK, self.uplink.vlans.first().map(|(tag, _)| *tag)));
+        let uplink = (UPLINK, self.uplink.vlans.first().map(|(tag, _)| *tag));
         ports.set(UPLINK, PortRole::Uplink(self.uplink.clone()));
         Snapshot {
             generation: self.generation,
             interfaces: Interfaces::new(self.interfaces.iter().cloned().map(Arc::new)),
             ports,
-            vpcs: vec![vpc],
+            vpcs: vec![Vpc::new(vec![uplink], local)],
             tables: self.tables.clone(),
             exempt: vec![],
         }

@@ -4,6 +4,7 @@
 mod accounts;
 mod fragments;
 mod local;
+mod located;
 mod neighbours;
 mod spoofing;
 mod state;

@@ -7,10 +7,13 @@ use super::super::*;
 use super::world::{A, B, C, Open, UPLINK, World};
 use crate::addr::Prefix;
 use crate::conntrack::{Entry, Timeouts};
-use crate::forward::{Addresses, Border};
+use crate::forward::{Addresses, Behind, Border};
 use crate::packet::TcpFlags;
 use crate::packet::build::{Packet, ip, mac};
 use crate::policy::NetworkAcl;
+
+/// A second uplink, now and then.
+const OTHER: PortIndex = PortIndex(4);
 
 /// One packet among few flows, so that many meet; of some something is wrong.
 #[derive(Clone, Debug)]
@@ -27,6 +30,7 @@ struct Sent {
 /// The hosts: those of the switch, A once more by an address that is not its
 /// first, then two beyond the uplink.
 const HOSTS: usize = 6;
+const FIRST_BEYOND: usize = 4;
 
 fn mac_of(host: usize) -> MacAddr {
     mac([1, 2, 3, 1, 99, 99][host])
@@ -48,6 +52,8 @@ impl Sent {
         let martian = if self.six { ["[::1]", "[::]"] } else { ["127.0.0.1", "0.0.0.0"] };
         let mut target = host(self.to);
         match self.fault {
+            // Where its sender is, one path learns before it has looked, and the other does not.
+            7 | 8 if self.from >= FIRST_BEYOND => {}
             7 => source = martian[usize::from(self.ports.0 > 1)].to_string(),
             8 => target = martian[usize::from(self.ports.0 > 1)].to_string(),
             _ => {}
@@ -71,7 +77,8 @@ impl Sent {
         if self.fault == 6 {
             frame.truncate(40);
         }
-        let port = [PortIndex(0), PortIndex(1), PortIndex(2), PortIndex(0), UPLINK, UPLINK][self.from];
+        let last = if self.ports.0 == 1 { OTHER } else { UPLINK };
+        let port = [PortIndex(0), PortIndex(1), PortIndex(2), PortIndex(0), UPLINK, last][self.from];
         (port, frame)
     }
 }
@@ -100,6 +107,7 @@ enum Step {
         guarded: bool,
         slow: bool,
         unchecked: bool,
+        uplinks: u8,
     },
 }
 
@@ -107,12 +115,12 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => prop::collection::vec(sent(), 1..=60).prop_map(Step::Burst),
         4 => (0..40u32).prop_map(Step::Wait),
-        4 => (prop::array::uniform3(prop_oneof![3 => Just(0x05u8), 3 => Just(0x85), 2 => Just(0x25), 1 => any::<u8>()]), any::<bool>(), any::<bool>(), any::<bool>())
-            .prop_map(|(open, guarded, slow, unchecked)| Step::Change { open, guarded, slow, unchecked }),
+        4 => (prop::array::uniform3(prop_oneof![3 => Just(0x05u8), 3 => Just(0x85), 2 => Just(0x25), 1 => any::<u8>()]), any::<bool>(), any::<bool>(), any::<bool>(), any::<u8>())
+            .prop_map(|(open, guarded, slow, unchecked, uplinks)| Step::Change { open, guarded, slow, unchecked, uplinks }),
     ]
 }
 
-fn change(world: &mut World, open: [u8; 3], guarded: bool, slow: bool, unchecked: bool) {
+fn change(world: &mut World, open: [u8; 3], guarded: bool, slow: bool, unchecked: bool, uplinks: u8) {
     let way = |bits: u8| match bits & 3 {
         0 => vec![],
         1 => vec![Open::All],
@@ -139,6 +147,11 @@ fn change(world: &mut World, open: [u8; 3], guarded: bool, slow: bool, unchecked
     let gone = open[2] & 0x20 != 0;
     world.interfaces[C].id = InterfaceId::new(C as u32, 1 + u16::from(gone));
     world.interfaces[C].port = (!gone).then_some(PortIndex(C as u16));
+    // One uplink or two, behind which C is, or the hosts that are no interfaces, or nobody is said to be.
+    world.other_uplink = (uplinks & 1 != 0).then_some(OTHER);
+    let places = [None, Some(Behind::Uplink(UPLINK)), Some(Behind::Uplink(OTHER)), Some(Behind::Absent)];
+    world.interfaces[C].behind = places[usize::from(uplinks >> 1 & 3)].filter(|_| gone);
+    world.hosts = places[usize::from(uplinks >> 3 & 3)].map(|place| (mac(99), place)).into_iter().collect();
     let border = || Border { subnet: 1, acl: Arc::new(NetworkAcl::new(vec![], vec![])) };
     world.interfaces[C].border = guarded.then(border);
     world.generation += 1;
@@ -171,7 +184,7 @@ proptest! {
         let [mut fast, mut slow] = [World::new(), World::new()];
         slow.pipeline.general_only = true;
         for world in [&mut fast, &mut slow] {
-            change(world, [0x85, 5, 5], false, false, false);
+            change(world, [0x85, 5, 5], false, false, false, 0);
         }
         for step in steps {
             match step {
@@ -183,8 +196,8 @@ proptest! {
                     }
                 }
                 Step::Wait(seconds) => [&mut fast, &mut slow].into_iter().for_each(|w| w.now = w.now + Ticks::from_secs(seconds)),
-                Step::Change { open, guarded, slow: other, unchecked } => {
-                    [&mut fast, &mut slow].into_iter().for_each(|w| change(w, open, guarded, other, unchecked));
+                Step::Change { open, guarded, slow: other, unchecked, uplinks } => {
+                    [&mut fast, &mut slow].into_iter().for_each(|w| change(w, open, guarded, other, unchecked, uplinks));
                 }
             }
             prop_assert_eq!(state(&fast), state(&slow));

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::super::*;
 use crate::addr::Family;
-use crate::addr::Prefix;
+use crate::addr::{MacAddr, Prefix};
 use crate::conntrack::Timeouts;
 use crate::forward::{
-    Addresses, Delivery, ExemptService, Interfaces, PortRole, PortRoles, Uplink, VlanEdit, Vpc,
+    Addresses, Behind, Delivery, ExemptService, Interfaces, PortRole, PortRoles, Uplink, VlanEdit, Vpc,
 };
 use crate::fragment::FragmentOf;
 use crate::packet::build::{ip, mac};
@@ -51,6 +51,8 @@ pub struct World {
     pub uplink: Option<Uplink>,
     /// A second one, which carries the same.
     pub other_uplink: Option<PortIndex>,
+    /// Hosts that are no interfaces, and where the policy says that they are.
+    pub hosts: hashbrown::HashMap<MacAddr, Behind>,
     pub generation: u64,
     pub now: Tick,
     pub out: Outcomes,
@@ -71,6 +73,7 @@ impl World {
             vpc: VpcIndex(0),
             mac: mac(n + 1),
             port: Some(PortIndex(u16::from(n))),
+            behind: None,
             addresses: Addresses::new([
                 Prefix::host(ip(&format!("10.0.0.{}", n + 1))),
                 Prefix::host(ip(&format!("fd00::{}", n + 1))),
@@ -95,6 +98,7 @@ impl World {
             interfaces: interfaces.collect(),
             uplink: Some(Uplink { untagged: Some(VpcIndex(0)), vlans: vec![] }),
             other_uplink: None,
+            hosts: Default::default(),
             generation: 1,
             now: Tick::from_secs(1),
             out: Outcomes::new(),
@@ -125,20 +129,22 @@ impl World {
                 ports.set(port, PortRole::Interface(interface.id));
             }
         }
-        let mut vpc = Vpc::default();
-        vpc.local.extend(self.interfaces.iter().filter(|i| i.port.is_some()).map(|i| i.id));
+        let local = self.interfaces.iter().filter(|i| i.port.is_some()).map(|i| i.id).collect();
+        let mut uplinks = vec![];
         if let Some(uplink) = &self.uplink {
             let tag = uplink.vlans.first().map(|(tag, _)| *tag);
             for port in [Some(UPLINK), self.other_uplink].into_iter().flatten() {
-                vpc.uplinks.push((port, if uplink.untagged.is_some() { None } else { tag }));
+                uplinks.push((port, if uplink.untagged.is_some() { None } else { tag }));
                 ports.set(port, PortRole::Uplink(uplink.clone()));
             }
         }
+        let vpc = Vpc::new(uplinks, local);
+        let are_located = self.interfaces.iter().any(|i| i.behind.is_some());
         Snapshot {
             generation: self.generation,
             interfaces: Interfaces::new(self.interfaces.iter().cloned().map(Arc::new)),
             ports,
-            vpcs: vec![vpc],
+            vpcs: vec![vpc.with_located(self.hosts.clone(), are_located)],
             tables: Default::default(),
             exempt: self.exempt.clone(),
         }
