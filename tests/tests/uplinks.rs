@@ -1,0 +1,186 @@
+//! Two uplinks between real stacks: hosts beyond them are where the policy says, and
+//! nobody else is there in their names.
+
+use std::time::{Duration, Instant};
+
+use engine::addr::MacAddr;
+use engine::ids::VlanId;
+use engine::packet::build::{Packet, arp, mac};
+use serde_json::{Value, json};
+use system_tests::policy::{all, document, eni, from_group, group};
+use system_tests::{Instance, Lab, Options, run};
+
+const OPEN: &str = "8080";
+const SHUT: &str = "8081";
+
+/// More than stacks say by themselves meanwhile.
+const MANY: u64 = 60;
+
+/// An instance here, one behind the uplink `far`, and a host that is no interface behind
+/// the uplink `near`. `far` also leads to another VPC.
+fn policy(lab: &Lab, far_is_behind: Option<&str>) -> Value {
+    let open = ["tcp", "udp"].map(|protocol| from_group(protocol, 8080, 8080, "sg-far"));
+    let groups = [group("sg-here", &open, &[all()]), group("sg-far", &[], &[])];
+    let members: [(&str, &[&str]); 2] = [("here", &["sg-here"]), ("far", &["sg-far"])];
+    let mut policy = document(lab, &groups, &members);
+    let vpcs = policy["Vpcs"].as_array_mut().unwrap();
+    vpcs.push(json!({ "VpcId": "vpc-2" }));
+    let bindings = policy["Bindings"].as_array_mut().unwrap();
+    bindings.retain(|binding| binding["Port"] != "far");
+    bindings
+        .extend(far_is_behind.map(|uplink| json!({ "NetworkInterfaceId": eni("far"), "Uplink": uplink })));
+    let near = lab.instance("near").mac();
+    bindings.push(json!({ "Uplink": "near", "VpcId": "vpc-1", "MacAddresses": [near] }));
+    bindings.push(json!({ "Uplink": "far", "VpcId": "vpc-1" }));
+    bindings.push(json!({ "Uplink": "far", "VpcId": "vpc-2", "VlanId": 8 }));
+    policy
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn own(instance: &Instance) -> MacAddr {
+    mac(instance.number)
+}
+
+fn send(from: &Instance, frames: &[Vec<u8>]) {
+    let hex = |frame: &Vec<u8>| frame.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let frames: Vec<String> = frames.iter().map(hex).collect();
+    let words: Vec<&str> = ["raw"].into_iter().chain(frames.iter().map(String::as_str)).collect();
+    assert!(from.probe(&words));
+}
+
+/// Frames that have come to the end of an uplink.
+fn received(instance: &Instance) -> u64 {
+    let file = "/sys/class/net/eth0/statistics/rx_packets";
+    let text = run(&format!("ip netns exec {} cat {file}", instance.netns()));
+    text.trim().parse().expect("a number")
+}
+
+/// Sends what is for a MAC, and tells which ends of uplinks have received it.
+fn reached(lab: &Lab, to: MacAddr) -> [bool; 2] {
+    let ends = ["near", "far"].map(|name| lab.instance(name));
+    let before = ends.map(received);
+    let here = lab.instance("here");
+    let one = Packet::udp(&format!("{}:5000", here.v4()), "192.0.2.1:9", b"").frame(own(here), to);
+    send(here, &vec![one; MANY as usize]);
+    let arrived = || [0, 1].map(|end| received(ends[end]) - before[end] >= MANY);
+    wait_until("it arrives somewhere", || arrived() != [false; 2]);
+    std::thread::sleep(Duration::from_millis(200));
+    arrived()
+}
+
+/// Sends one frame, of which nothing but this reason remains.
+fn refused(lab: &Lab, from: &str, reason: &str, frame: &[u8]) {
+    let before = (lab.dropped(reason), lab.total("sgswitch_connections_inserted_total"));
+    send(lab.instance(from), &[frame.to_vec()]);
+    wait_until(&format!("{reason}, from {from}"), || lab.dropped(reason) == before.0 + 1);
+    assert_eq!(lab.total("sgswitch_connections_inserted_total"), before.1, "{reason}, from {from}");
+}
+
+#[test]
+fn hosts_are_where_the_policy_says_and_nobody_else_is_there_in_their_names() {
+    let mut lab = Lab::new(&["here", "near", "far"]);
+    lab.start(&Options::default());
+    lab.push(&policy(&lab, Some("far")));
+    let [here, near, far] = ["here", "near", "far"].map(|name| lab.instance(name).clone());
+
+    // Nobody was heard yet, and what is for them goes to them alone.
+    assert_eq!(reached(&lab, own(&far)), [false, true], "an interface");
+    assert_eq!(reached(&lab, own(&near)), [true, false], "a host that is no interface");
+    assert_eq!(reached(&lab, mac(0xaa)), [true, true], "of others it is not known");
+
+    let _served =
+        [["tcp-echo", OPEN], ["udp-echo", OPEN], ["tcp-echo", SHUT]].map(|words| here.serve(&words));
+    for host in [here.v4(), here.v6()] {
+        assert!(far.probe(&["tcp", &host, OPEN]), "{host}: {:?}", lab.sgctl(&["drops"]));
+        assert!(far.probe(&["udp", &host, OPEN]), "{host}: {:?}", lab.sgctl(&["drops"]));
+        assert!(!far.probe(&["tcp", &host, SHUT]), "{host}");
+        assert!(!near.probe(&["tcp", &host, OPEN]), "who is no member of the group, at {host}");
+    }
+    assert_eq!(lab.dropped("wrong_uplink"), 0, "everybody is in his place");
+
+    // In the name of the member by the other uplink: with its MAC and address, with its
+    // address alone, in ARP; and by its own, in the name of the router at the other.
+    let asks = |from: &str| Packet::udp(&format!("{from}:5000"), &format!("{}:{OPEN}", here.v4()), b"hello");
+    let member = asks(&far.v4());
+    refused(&lab, "near", "wrong_uplink", &member.frame(own(&far), own(&here)));
+    refused(&lab, "near", "wrong_uplink", &member.frame(own(&near), own(&here)));
+    refused(&lab, "near", "wrong_uplink", &member.frame(own(&far), MacAddr::BROADCAST));
+    let claim = arp(2, (own(&near), &far.v4()), (own(&here), &here.v4()));
+    refused(&lab, "near", "spoofed_arp", &claim);
+    refused(&lab, "far", "wrong_uplink", &asks("192.0.2.1").frame(own(&near), own(&here)));
+    // In its name within the other VPC of its uplink, and under a tag of none.
+    let tagged = |vlan| member.tagged(own(&far), own(&here), VlanId(vlan));
+    refused(&lab, "far", "no_destination", &tagged(8));
+    refused(&lab, "far", "unexpected_vlan", &tagged(9));
+    assert_eq!(lab.dropped("wrong_uplink"), 4);
+    let said = lab.sgctl(&[
+        "explain",
+        "--from",
+        &eni("far"),
+        "--to",
+        &eni("here"),
+        "--protocol",
+        "tcp",
+        "--port",
+        OPEN,
+    ]);
+    assert!(said.1.contains("only if it comes by far"), "{said:?}");
+    // Nothing of it has moved anybody.
+    assert_eq!(reached(&lab, own(&far)), [false, true]);
+    assert_eq!(reached(&lab, own(&near)), [true, false]);
+    assert!(far.probe(&["tcp", &here.v4(), OPEN]));
+
+    // What is exported is what is in force.
+    let (status, exported) = lab.sgctl(&["export"]);
+    assert_eq!(status, 0, "{exported}");
+    let file = lab.folder().join("exported.json");
+    std::fs::write(&file, &exported).unwrap();
+    let (status, plan) = lab.sgctl(&["plan", file.to_str().unwrap()]);
+    assert_eq!(status, 0, "{plan}");
+    let (_, shown) = lab.sgctl(&["show", "interfaces"]);
+    assert!(shown.contains("behind far"), "{shown}");
+
+    // The policy moves it, while it talks: what comes from its old place is refused at once.
+    let mut talk = far.talk("tcp", &here.v4(), OPEN.parse().unwrap()).expect("a conversation");
+    assert!(talk.lives());
+    let before = lab.dropped("wrong_uplink");
+    lab.push(&policy(&lab, Some("near")));
+    assert!(!talk.lives());
+    assert!(lab.dropped("wrong_uplink") > before);
+    assert_eq!(reached(&lab, own(&far)), [true, false]);
+    // Said of nobody, it is where it is heard.
+    lab.push(&policy(&lab, None));
+    wait_until("it is heard", || far.probe(&["tcp", &here.v4(), OPEN]));
+    assert_eq!(reached(&lab, own(&far)), [false, true]);
+}
+
+#[test]
+fn behind_an_uplink_that_was_removed_nobody_is_reached() {
+    let mut lab = Lab::new(&["here", "near", "far"]);
+    lab.start(&Options::default());
+    lab.push(&policy(&lab, Some("far")));
+    let [here, far] = ["here", "far"].map(|name| lab.instance(name).clone());
+    let _served = here.serve(&["tcp-echo", OPEN]);
+    assert!(far.probe(&["tcp", &here.v4(), OPEN]));
+    let (status, text) = lab.sgctl(&["port", "remove", "far", "--force"]);
+    assert_eq!(status, 0, "{text}");
+    let to_far = Packet::udp(&format!("{}:5000", here.v4()), "192.0.2.1:9", b"").frame(own(&here), own(&far));
+    let at_near = received(lab.instance("near"));
+    let before = lab.dropped("no_destination");
+    send(&here, &vec![to_far; MANY as usize]);
+    wait_until("it leads nowhere", || lab.dropped("no_destination") >= before + MANY);
+    assert!(received(lab.instance("near")) - at_near < MANY, "and not to the other uplink");
+    // Nor does it come by the one that is left.
+    let member = Packet::udp(&format!("{}:5000", far.v4()), &format!("{}:{OPEN}", here.v4()), b"hello");
+    refused(&lab, "near", "wrong_uplink", &member.frame(own(&far), own(&here)));
+    let (status, text) = lab.sgctl(&["port", "add", "far", &far.device()]);
+    assert_eq!(status, 0, "{text}");
+    wait_until("it is back", || far.probe(&["tcp", &here.v4(), OPEN]));
+}
