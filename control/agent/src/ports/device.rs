@@ -1,5 +1,7 @@
 //! Device arguments, as far as the switch reads them.
 
+use std::borrow::Cow;
+
 use anyhow::{Result, anyhow, bail, ensure};
 use dpdk::{Eal, Error, Port};
 use nix::net::if_::if_nametoindex;
@@ -40,7 +42,7 @@ impl Device {
 
     /// Whether this name is of it too: PCI addresses have a short form, without the domain.
     pub fn is_named(&self, name: &str) -> bool {
-        self.name() == name || self.name().strip_prefix("0000:") == Some(name)
+        is_same(self.name(), name)
     }
 
     /// The kernel interface that it is over.
@@ -63,10 +65,15 @@ impl Device {
         arguments.filter_map(|argument| argument.strip_prefix("slave="))
     }
 
+    /// Whether it joins the device of this name.
+    pub fn joins(&self, name: &str) -> bool {
+        self.members().any(|member| is_same(member, name))
+    }
+
     /// The device that both are or join, so that only one of them can be a port.
     pub fn in_common(&self, other: &Device) -> Option<&str> {
         let mut own = std::iter::once(self.name()).chain(self.members());
-        own.find(|name| other.name() == *name || other.members().any(|member| member == *name))
+        own.find(|name| other.is_named(name) || other.joins(name))
     }
 
     /// What it waits for: an interface that is not there.
@@ -87,12 +94,12 @@ impl Device {
                  needs LimitMEMLOCK=infinity in its unit (ulimit -l unlimited), or CAP_IPC_LOCK"
             );
         }
-        let port = match Port::by_name(eal, self.name()) {
+        let port = match Port::by_name(eal, &full_name(self.name())) {
             Err(Error::NoPort(_)) => Port::attach(eal, &self.for_dpdk())?,
             known => known?,
         };
         let known = Port::all(eal);
-        let is_member = |port: &&Port| self.members().any(|member| Device::new(port.name()).is_named(member));
+        let is_member = |port: &&Port| self.joins(port.name());
         known.iter().filter(is_member).for_each(Port::watch_link_by_looking);
         // EAL keeps nothing of it: the next one of this name is new.
         port.remove_when_closed();
@@ -123,6 +130,12 @@ impl Device {
         given.map(read).transpose()
     }
 
+    /// The same under another name of the device.
+    pub fn under(&self, name: &str) -> Device {
+        let rest = self.arguments.get(self.name().len()..).unwrap_or_default();
+        Device::new(format!("{name}{rest}"))
+    }
+
     /// The same, with the MTU of another.
     pub fn with_mtu_of(&self, other: &Device) -> Device {
         let mut mtu = other.arguments.split(',').skip(1).filter(|argument| argument.starts_with(MTU));
@@ -144,12 +157,41 @@ impl Device {
     }
 }
 
-/// Whether a device's name is an address on the PCI bus, with or without its domain.
+/// An address on the PCI bus: domain, bus, device and function.
+type PciAddress = (u32, u8, u8, u8);
+
+/// The address on the PCI bus that a device's name is, with or without its domain, as
+/// DPDK reads it (`rte_pci_addr_parse`): leading zeros and letters' case mean nothing.
+fn pci_address(name: &str) -> Option<PciAddress> {
+    let hex = |part: &str| {
+        let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_hexdigit());
+        u32::from_str_radix(part, 16).ok().filter(|_| digits)
+    };
+    let byte = |part: &str| u8::try_from(hex(part)?).ok();
+    let (place, function) = name.split_once('.')?;
+    let (place, device) = place.rsplit_once(':')?;
+    let (domain, bus) = place.split_once(':').unwrap_or(("0", place));
+    Some((hex(domain)?, byte(bus)?, byte(device)?, byte(function)?))
+}
+
+/// Whether a device's name is an address on the PCI bus.
 fn is_pci(name: &str) -> bool {
-    let is_hex = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_hexdigit());
-    name.split_once('.').is_some_and(|(place, function)| {
-        place.contains(':') && place.split(':').all(is_hex) && is_hex(function)
-    })
+    pci_address(name).is_some()
+}
+
+/// The name that EAL has for a device of this name.
+fn full_name(name: &str) -> Cow<'_, str> {
+    match pci_address(name) {
+        Some((domain, bus, device, function)) => {
+            Cow::Owned(format!("{domain:04x}:{bus:02x}:{device:02x}.{function:x}"))
+        }
+        None => Cow::Borrowed(name),
+    }
+}
+
+/// Whether both names are of one device.
+fn is_same(one: &str, other: &str) -> bool {
+    one == other || pci_address(one).is_some_and(|address| pci_address(other) == Some(address))
 }
 
 /// Whether VFIO may pin all of DPDK's memory. Where it may not, DPDK says so in its log
@@ -202,13 +244,55 @@ mod tests {
     }
 
     #[test]
+    fn a_member_of_a_bond_may_be_named_by_a_short_pci_address() {
+        for member in ["01:00.0", "0000:01:00.0", "1:0.0", "0:1:00.0"] {
+            let bond = Device::new(format!("net_bonding0,mode=1,slave={member},slave=0000:02:00.A"));
+            for name in ["01:00.0", "0000:01:00.0", "02:00.a"] {
+                assert!(bond.joins(name), "{member} {name}");
+                for other in
+                    [name.to_string(), format!("{name},mtu=9000"), format!("net_bonding1,slave={name}")]
+                {
+                    let other = Device::new(other);
+                    assert!(
+                        bond.in_common(&other).is_some() && other.in_common(&bond).is_some(),
+                        "{other:?}"
+                    );
+                }
+            }
+            for name in ["01:00.1", "01:01.0", "0001:01:00.0", "10:00.0", "net_tap0", ""] {
+                assert!(!bond.joins(name), "{member} {name}");
+                let other = Device::new(name);
+                assert!(bond.in_common(&other).is_none() && other.in_common(&bond).is_none(), "{other:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_card_is_known_by_its_address() {
-        for name in ["0000:01:00.0", "01:00.0", "10000:e1:00.7"] {
-            assert!(is_pci(name), "{name}");
+        for (name, full) in [
+            ("0000:01:00.0", "0000:01:00.0"),
+            ("01:00.0", "0000:01:00.0"),
+            ("10000:E1:00.7", "10000:e1:00.7"),
+            ("net_tap0", "net_tap0"),
+        ] {
+            assert_eq!(full_name(name), full);
+            assert_eq!(is_pci(name), name != "net_tap0", "{name}");
         }
         let card = Device::new("0000:01:00.0");
-        assert!(card.is_named("01:00.0") && card.is_named("0000:01:00.0") && !card.is_named("00:01:00.0"));
-        for name in ["net_null0", "packet_socket0", "a.b", "01:00", ":.", "0000:zz:00.0", ""] {
+        assert!(card.is_named("01:00.0") && card.is_named("0000:01:00.0") && card.is_named("0:1:0.0"));
+        assert!(!card.is_named("0001:01:00.0") && !card.is_named("01:00.1"));
+        for name in [
+            "net_null0",
+            "01:00:00:00.0",
+            "100:00.0",
+            "+1:00.0",
+            "packet_socket0",
+            "a.b",
+            "01:00",
+            ":.",
+            "0000:zz:00.0",
+            "",
+        ] {
             assert!(!is_pci(name), "{name}");
         }
     }

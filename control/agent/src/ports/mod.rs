@@ -130,7 +130,7 @@ impl Ports {
         for setting in &config.ports {
             let device = Device::new(&setting.device);
             // A device given to EAL as well is only to be named, and may be told its MTU.
-            match found.iter_mut().find(|(_, given, _)| given.name() == device.name()) {
+            match found.iter_mut().find(|(_, given, _)| given.is_named(device.name())) {
                 Some((name, given, _)) => {
                     *name = setting.name.clone().unwrap_or_else(|| name.clone());
                     *given = given.with_mtu_of(&device);
@@ -153,20 +153,17 @@ impl Ports {
             }
         }
         // What a bond joins is no port of its own.
-        let members: BTreeSet<String> = found
-            .iter()
-            .map(|(_, device, _)| device)
-            .flat_map(|bond| bond.members().map(String::from).collect::<Vec<_>>())
-            .collect();
+        let bonds: Vec<Device> = found.iter().map(|(_, device, _)| device.clone()).collect();
+        let is_member = |device: &Device| bonds.iter().any(|bond| bond.joins(device.name()));
         for (name, device, origin) in &found {
             let is_meant = *origin == Origin::Configuration || name != device.name();
             ensure!(
-                !is_meant || !members.contains(device.name()),
+                !is_meant || !is_member(device),
                 "the port '{name}' has the device '{}', which a bond joins",
                 device.name()
             );
         }
-        found.retain(|(_, device, _)| !members.contains(device.name()));
+        found.retain(|(_, device, _)| !is_member(device));
         let mut seen = BTreeSet::new();
         for (name, _, _) in &found {
             ensure!(seen.insert(name), "two ports are named '{name}'");
@@ -325,7 +322,9 @@ fn eal_device(name: &str, arguments: &[String]) -> Device {
     let apart = arguments.windows(2).map(|pair| (pair[0].as_str(), pair[1].as_str()));
     let named = apart.chain(joined).filter(|(flag, _)| FLAGS.contains(flag));
     let mut given = named.map(|(_, text)| Device::new(text));
-    given.find(|device| device.name() == name).unwrap_or_else(|| Device::new(name))
+    let found = given.find(|device| device.is_named(name));
+    // Under EAL's name of it, whichever form was given.
+    found.map_or_else(|| Device::new(name), |device| device.under(name))
 }
 
 #[cfg(test)]
@@ -344,11 +343,19 @@ mod tests {
 
     #[test]
     fn a_device_of_eals_has_its_arguments() {
-        let arguments = ["--vdev", "net_null0,size=60", "-a", "0000:02:00.0,x=1", "--vdev=net_null1,no-rx=1"]
-            .map(String::from);
+        let arguments = [
+            "--vdev",
+            "net_null0,size=60",
+            "-a",
+            "0000:02:00.0,x=1",
+            "--vdev=net_null1,no-rx=1",
+            "--allow=03:00.0,x=2",
+        ]
+        .map(String::from);
         assert_eq!(eal_device("net_null0", &arguments).arguments(), "net_null0,size=60");
         assert_eq!(eal_device("net_null1", &arguments).arguments(), "net_null1,no-rx=1");
         assert_eq!(eal_device("0000:02:00.0", &arguments).arguments(), "0000:02:00.0,x=1");
         assert_eq!(eal_device("0000:01:00.0", &arguments).arguments(), "0000:01:00.0");
+        assert_eq!(eal_device("0000:03:00.0", &arguments).arguments(), "0000:03:00.0,x=2");
     }
 }
