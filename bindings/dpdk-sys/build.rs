@@ -9,9 +9,18 @@ use std::process::{Command, exit};
 const SERIES: &str = "22.11";
 
 /// Only what is called: drivers are loaded by EAL from the distribution's folder.
-/// Of vhost-user, what tells what a guest has negotiated; the driver is found loaded then.
-const LIBRARIES: [&str; 7] =
-    ["rte_eal", "rte_ethdev", "rte_mempool", "rte_mbuf", "rte_ring", "rte_vhost", "rte_net_vhost"];
+/// Of vhost-user, what tells what a guest has negotiated, and of bonds, by which member they
+/// send; these drivers are found loaded then.
+const LIBRARIES: [&str; 8] = [
+    "rte_eal",
+    "rte_ethdev",
+    "rte_mempool",
+    "rte_mbuf",
+    "rte_ring",
+    "rte_vhost",
+    "rte_net_vhost",
+    "rte_net_bond",
+];
 
 /// Ends the build with a sentence for people instead of a panic's trace.
 fn refuse(why: &str) -> ! {
@@ -65,6 +74,7 @@ fn main() {
         .allowlist_function("rte_eal_(init|cleanup)|rte_thread_(register|unregister)|rte_strerror")
         .allowlist_function("rte_lcore_to_cpu_id|rte_get_(main_lcore|next_lcore|tsc_hz)")
         .allowlist_function("rte_pktmbuf_(pool_create|copy)|rte_mempool_(free|avail_count|in_use_count)")
+        .allowlist_function("rte_eth_bond_(mode|primary)_get")
         .allowlist_function("rte_dev_(probe|remove)|rte_ring_(create|free)")
         .allowlist_function("rte_eth_dev_(info_get|is_removed|configure|start|stop|close|set_mtu|socket_id)")
         .allowlist_function("rte_eth_dev_(get_name_by_port|get_port_by_name|adjust_nb_rx_tx_desc)")

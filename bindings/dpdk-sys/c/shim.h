@@ -11,6 +11,7 @@
 #include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
+#include <rte_eth_bond.h>
 #include <rte_eth_vhost.h>
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
@@ -33,6 +34,7 @@ static const uint64_t SGS_TX_OFFLOAD_IPV4_CKSUM = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t SGS_TX_OFFLOAD_TCP_TSO = RTE_ETH_TX_OFFLOAD_TCP_TSO;
 static const uint32_t SGS_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
 static const uint32_t SGS_DEV_INTR_LSC = RTE_ETH_DEV_INTR_LSC;
+static const int SGS_BOND_ACTIVE_BACKUP = BONDING_MODE_ACTIVE_BACKUP;
 static const uint32_t SGS_RETA_GROUP = RTE_ETH_RETA_GROUP_SIZE;
 /* What the owner of a flow is a function of: addresses, and ports of TCP and UDP. */
 static const uint64_t SGS_RSS_TYPES = RTE_ETH_RSS_IPV4 | RTE_ETH_RSS_FRAG_IPV4 | RTE_ETH_RSS_NONFRAG_IPV4_TCP |

@@ -62,6 +62,26 @@ fn a_port_keeps_the_key_and_the_table_by_which_it_is_to_spread() {
 }
 
 #[test]
+fn a_bond_says_by_which_member_it_sends_if_that_is_one() {
+    let attached = |arguments: &str| Port::attach(&eal(), arguments).unwrap();
+    let bond = |mode: u8, members: [&Port; 2], more: &str| {
+        let [one, other] = members.map(Port::name);
+        let name = unique("net_bonding");
+        attached(&format!("{name},mode={mode},slave={one},slave={other}{more}"))
+    };
+    let members = [attach(), attach(), attach(), attach()];
+    let [a, b, c, d] = &members;
+    let pool = pool(2048);
+    let backup = bond(1, [a, b], &format!(",primary={}", b.name()));
+    let _queues = backup.start(&queues(1), &pool).unwrap();
+    assert_eq!(backup.active_member(), Some(b.id()));
+    let all = bond(0, [c, d], "");
+    let _all = all.start(&queues(1), &pool).unwrap();
+    assert_eq!(all.active_member(), None, "it sends by each in turn");
+    assert_eq!(a.active_member(), None, "it is no bond");
+}
+
+#[test]
 fn workers_with_a_queue_each_hand_packets_to_each_other() {
     const ROUNDS: usize = 500;
     let pool = pool(2048);

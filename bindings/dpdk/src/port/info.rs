@@ -98,6 +98,19 @@ impl Port {
         unsafe { *flags &= !dpdk_sys::SGS_DEV_INTR_LSC };
     }
 
+    /// Of a bond in mode 1 (active backup) the port that it sends by now; `None` of all others.
+    pub fn active_member(&self) -> Option<u16> {
+        let _one_at_a_time = self.0.control();
+        // SAFETY: asks about a valid port; of one that is no bond it answers -1.
+        let mode = unsafe { dpdk_sys::rte_eth_bond_mode_get(self.id()) };
+        if mode != dpdk_sys::SGS_BOND_ACTIVE_BACKUP {
+            return None;
+        }
+        // It answers with the current one, not with the one that `primary=` names.
+        // SAFETY: asks about a valid bond.
+        u16::try_from(unsafe { dpdk_sys::rte_eth_bond_primary_get(self.id()) }).ok()
+    }
+
     /// Whether the device is gone: unplugged, or its driver's other end.
     pub fn is_gone(&self) -> bool {
         let _one_at_a_time = self.0.control();
