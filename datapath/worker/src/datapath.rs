@@ -16,6 +16,7 @@ use engine::time::Tick;
 use rcu::Publisher;
 
 use crate::DatapathConfig;
+use crate::announce::Announcer;
 use crate::attention::{AttentionSwitch, Level};
 use crate::clock::{Patience, TickSource};
 use crate::egress::Egress;
@@ -205,6 +206,7 @@ impl Datapath {
                     egress: Egress::new(pool, counters.clone(), statistics.clone(), workers),
                     observer,
                     mailbox: Mailbox::new(received),
+                    announcer: Announcer::new(),
                     snapshots: reader,
                     statistics,
                     wires,

@@ -55,6 +55,13 @@ impl Device {
         }
     }
 
+    pub(crate) fn active_member(&self) -> Option<u16> {
+        match self {
+            Device::Dpdk(port, _) => port.active_member(),
+            Device::Packet(_) => None,
+        }
+    }
+
     pub(crate) fn statistics(&self) -> Option<PortStatistics> {
         match self {
             Device::Dpdk(port, _) => port.statistics().ok(),

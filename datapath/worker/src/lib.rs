@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod announce;
 mod attention;
 mod clock;
 mod config;
@@ -26,6 +27,7 @@ mod statistics;
 mod wiring;
 mod worker;
 
+pub use announce::Announcement;
 pub use attention::{Attention, AttentionSwitch};
 pub use config::{DatapathConfig, Idle};
 pub use datapath::{Datapath, NotEnforced, StartError, WorkerView};

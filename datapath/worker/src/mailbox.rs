@@ -4,6 +4,7 @@ use engine::ids::PortIndex;
 use engine::pipeline::Pipeline;
 use engine::time::Tick;
 
+use crate::announce::{Announcement, Announcer};
 use crate::device::RxQueue;
 use crate::egress::Egress;
 use crate::exits::Way;
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     CloseAccounts(Sender<Option<Box<Accounts>>>),
     /// To take up its part of a port.
     Plug(Part, Sender<()>),
+    /// To announce interfaces by an uplink.
+    Announce(PortIndex, Vec<Announcement>),
     /// To let go of its part of a port, and give it back.
     Unplug(PortIndex, Sender<(PortIndex, Option<Part>)>),
 }
@@ -46,6 +49,7 @@ pub(crate) struct Desk<'w> {
     pub observer: &'w mut Observer,
     pub egress: &'w mut Egress,
     pub receive: &'w mut Intake,
+    pub announcer: &'w mut Announcer,
 }
 
 impl Desk<'_> {
@@ -154,6 +158,10 @@ impl Mailbox {
             Ok(Command::Plug(part, done)) => {
                 desk.plug(part);
                 done.send(()).ok();
+                return None;
+            }
+            Ok(Command::Announce(uplink, list)) => {
+                desk.announcer.begin(uplink, list);
                 return None;
             }
             Ok(Command::Unplug(port, back)) => {

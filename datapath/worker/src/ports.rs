@@ -8,12 +8,13 @@ use dpdk::{Eal, Link, Mempool, PortInfo, PortStatistics, Xstat};
 use engine::ids::PortIndex;
 
 use crate::DatapathConfig;
+use crate::announce::Announcement;
 use crate::datapath::{ANSWER_TIMEOUT, Datapath, Running};
 use crate::device::Device;
 use crate::mailbox::{Command, Part};
 use crate::numa::Pools;
 use crate::spread::Spreading;
-use crate::wiring::{Dealt, deal};
+use crate::wiring::{Dealt, deal, sender_of};
 
 /// The most ports at a time, of which [`dpdk::MAX_PORTS`] may be DPDK's.
 pub const MAX_PORTS: usize = PortIndex::MAX_SLOTS;
@@ -176,6 +177,21 @@ impl Datapath {
     /// The link of a port in service; `None` if its driver does not say.
     pub fn link(&self, index: PortIndex) -> Option<Link> {
         self.ports.get(index)?.device.link()
+    }
+
+    /// Of a bond that sends by one member (DPDK's mode 1): which one that is now.
+    pub fn active_member(&self, index: PortIndex) -> Option<u16> {
+        self.ports.get(index)?.device.active_member()
+    }
+
+    /// Announces interfaces by an uplink, at most 2000 in a second and 16 at a time;
+    /// what of it is no longer true when its turn comes is left out. A list that is
+    /// under way at this uplink is given up for the new one. Each that is sent counts
+    /// in [`WorkerStatistics::announced`](crate::WorkerStatistics::announced).
+    pub fn announce(&self, uplink: PortIndex, list: Vec<Announcement>) {
+        let worker = self.workers.get(sender_of(uplink, self.workers.len().max(1)));
+        // One that has ended sends nothing.
+        worker.map(|worker| worker.commands.send(Command::Announce(uplink, list)));
     }
 
     /// Whether the device of a port in service is gone, as its driver says.

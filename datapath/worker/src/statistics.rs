@@ -101,6 +101,8 @@ pub struct WorkerStatistics {
     pub taken_over: Counter,
     /// Judged packets passed to the worker that has the port's queue.
     pub relayed: Counter,
+    /// Announcements of interfaces handed to uplinks that have changed over.
+    pub announced: Counter,
     /// Connections in the table.
     pub connections: Counter,
     /// Connections inserted so far.

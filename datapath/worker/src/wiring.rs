@@ -80,7 +80,7 @@ pub(crate) fn deal(
         mtu: None,
     };
     let slot = index.slot();
-    let worker_of = |queue: usize| (slot + queue) % workers;
+    let worker_of = |queue: usize| worker_of(slot, queue, workers);
     let near = |queue: u16| pools.at(node_of(config.cores[worker_of(queue.into())])).clone();
     let pools: Vec<Mempool> = (0..port_config.rx_queues).map(near).collect();
     let left = pools.iter().map(Mempool::available).min().unwrap_or(0);
@@ -102,6 +102,17 @@ pub(crate) fn deal(
         parts[worker_of(queue)].way = Way::Queue(tx);
     }
     Ok((parts, spreading))
+}
+
+/// The worker that has this queue of the port in this slot.
+fn worker_of(slot: usize, queue: usize, workers: usize) -> usize {
+    (slot + queue) % workers
+}
+
+/// A worker that sends to this port by a queue of its own: that of the first queue, of
+/// which each port has one.
+pub(crate) fn sender_of(port: PortIndex, workers: usize) -> usize {
+    worker_of(port.slot(), 0, workers)
 }
 
 /// Has a port deliver to the owners of flows, if it can.

@@ -12,6 +12,7 @@ use engine::time::Tick;
 use rcu::Reader;
 
 use crate::Idle;
+use crate::announce::Announcer;
 use crate::clock::{Patience, Stopwatch, TickSource};
 use crate::egress::Egress;
 use crate::judging::{Bench, Source};
@@ -38,6 +39,7 @@ pub(crate) struct Worker {
     pub observer: Observer,
     pub wires: Wires,
     pub mailbox: Mailbox,
+    pub announcer: Announcer,
     pub ticks: TickSource,
     pub patience: Patience,
     pub idle: Idle,
@@ -142,12 +144,16 @@ impl Worker {
     /// for, and tells what can be told. Returns the time.
     fn keep_house(&mut self) -> Tick {
         let mut watch = Stopwatch::start(&self.statistics);
-        let now = self.ticks.at(dpdk::cycles());
+        let cycles = dpdk::cycles();
+        let now = self.ticks.at(cycles);
         self.pipeline.housekeep(now);
         self.egress.free_discarded(&mut self.pipeline);
         self.egress.exits.keep_up();
-        let Worker { pipeline, observer, egress, wires, mailbox, .. } = self;
-        mailbox.work(&mut Desk { pipeline, observer, egress, receive: &mut wires.receive }, now);
+        let Worker { pipeline, observer, egress, wires, mailbox, announcer, .. } = self;
+        mailbox.work(&mut Desk { pipeline, observer, egress, receive: &mut wires.receive, announcer }, now);
+        if self.announcer.is_busy() {
+            self.announcer.go_on(&mut self.egress, self.snapshots.pin(), cycles);
+        }
         self.observer.go_on_telling(&mut self.pipeline, now);
         self.observer.flush();
         let table = self.pipeline.table();

@@ -3,6 +3,7 @@
 //! would need a second process; instead frames come from a capture file and
 //! counters tell where they went.
 
+mod announcing;
 mod ports;
 mod support;
 mod watching;
