@@ -24,6 +24,7 @@ pub(super) struct File {
     pub metrics: Metrics,
     pub store: Store,
     pub flow_logs: FlowLogs,
+    pub uplinks: Uplinks,
     pub log: Option<String>,
     #[serde(rename = "port")]
     pub ports: Vec<PortSetting>,
@@ -82,6 +83,12 @@ pub(super) struct Metrics {
 pub(super) struct Store {
     pub path: Option<PathBuf>,
     pub kept: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Uplinks {
+    pub announce: Option<bool>,
 }
 
 impl File {

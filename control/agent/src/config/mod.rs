@@ -63,6 +63,8 @@ pub struct Config {
     pub store: PathBuf,
     /// Generations that it keeps.
     pub kept: usize,
+    /// Whether interfaces are announced by uplinks that have changed over.
+    pub announces: bool,
     /// Where flow logs go, if anywhere.
     pub flow_log: Option<FlowLogConfig>,
     /// What is logged.
@@ -151,6 +153,7 @@ fn merge(flags: Flags, file: File) -> Result<Config> {
         metrics: flags.metrics.or(file.metrics.listen),
         store: flags.store.or(file.store.path).unwrap_or_else(|| "/var/lib/sgswitch/policy.db".into()),
         kept: file.store.kept.unwrap_or(100),
+        announces: file.uplinks.announce.unwrap_or(true),
         flow_log: flow_logs::read(file.flow_logs)?,
         log,
     };
@@ -200,6 +203,7 @@ mod tests {
         assert_eq!((config.cores, config.connections), (vec![2, 3], 7));
         assert_eq!(config.eal, ["--no-pci", "-l", "0,1", "--vdev", "net_null1,size=64"]);
         assert_eq!(config.log, tracing::Level::WARN);
+        assert!(config.announces && !load(&[], "[uplinks]\nannounce = false\n").unwrap().announces);
         assert!(matches!(config.idle, Idle::Sleep { .. }));
         assert_eq!(config.ports, [PortSetting { device: "net_null0".into(), name: Some("vm1".into()) }]);
     }

@@ -32,7 +32,7 @@ pub fn workers(page: &Page, switch: &Switch) -> prometheus::Result<()> {
         ["worker"],
         each(|w| w.capacity as u64),
     )?;
-    let counters: [(&str, &str, OfWorker); 12] = [
+    let counters: [(&str, &str, OfWorker); 13] = [
         ("sgswitch_connections_inserted_total", "Connections that were opened.", |w| {
             w.statistics.connections_inserted.get()
         }),
@@ -64,6 +64,11 @@ pub fn workers(page: &Page, switch: &Switch) -> prometheus::Result<()> {
             "sgswitch_relayed_packets_total",
             "Judged packets passed to the worker that has the port's queue.",
             |w| w.statistics.relayed.get(),
+        ),
+        (
+            "sgswitch_announcements_total",
+            "Announcements of interfaces by uplinks that have changed over.",
+            |w| w.statistics.announced.get(),
         ),
         ("sgswitch_table_hits_total", "Lookups that found their connection.", |w| {
             w.counters.table_hits.get()

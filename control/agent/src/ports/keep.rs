@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use worker::Spreading;
+use worker::{Announcement, Spreading};
 
 use super::State;
 use crate::switch::{Handle, Switch};
@@ -44,6 +44,7 @@ impl Switch {
                     if let Some(known) = self.ports.known.get_mut(&name) {
                         known.state = State::failed(reason);
                         known.had_link = false;
+                        known.change_over.lose();
                     }
                 }
                 state @ State::Failed { .. } => {
@@ -80,15 +81,30 @@ impl Switch {
         }
     }
 
-    /// Counts a link that was there at the last look and is not now.
+    /// Counts a link that was there at the last look and is not now; when it is back, or
+    /// another member of a bond sends, interfaces are announced.
     fn watch_link(&mut self, name: &str) {
         let Some(known) = self.ports.known.get_mut(name) else { return };
         // Where the driver does not say, nothing is known to be lost.
         let Some(link) = self.datapath.link(known.index) else { return };
+        let is_over = known.change_over.look(link.up, self.datapath.active_member(known.index));
         if known.had_link && !link.up {
             known.link_losses += 1;
             tracing::warn!("the port '{name}' has lost its link");
         }
         known.had_link = link.up;
+        if is_over && self.ports.announces {
+            self.announce(name);
+        }
+    }
+
+    /// Has interfaces announced by a port, if it is an uplink.
+    fn announce(&self, name: &str) {
+        let (Some(index), Some(current)) = (self.ports.index(name), &self.current) else { return };
+        let list = Announcement::all(&current.snapshot, index);
+        if !list.is_empty() {
+            tracing::info!("the uplink '{name}' has changed over: {} interfaces are announced", list.len());
+            self.datapath.announce(index, list);
+        }
     }
 }

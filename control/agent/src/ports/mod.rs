@@ -4,6 +4,7 @@
 
 mod api;
 mod change;
+mod change_over;
 mod device;
 mod keep;
 
@@ -22,6 +23,7 @@ use worker::{Datapath, MAX_PORTS};
 
 use crate::config::Config;
 use crate::store::StoredPort;
+use change_over::ChangeOver;
 use device::Device;
 
 /// The first wait before a device is tried again; each that follows is twice as long.
@@ -103,6 +105,8 @@ pub struct Known {
     had_link: bool,
     /// How often it had one and then had none.
     pub link_losses: u64,
+    /// Whether those beyond it are to be told where interfaces are.
+    change_over: ChangeOver,
 }
 
 /// All of them, by name.
@@ -113,6 +117,8 @@ pub struct Ports {
     free: VecDeque<PortIndex>,
     /// The configuration's, which win over what is stored.
     configured: BTreeMap<String, Device>,
+    /// Whether interfaces are announced by uplinks that have changed over.
+    announces: bool,
 }
 
 impl Ports {
@@ -122,7 +128,13 @@ impl Ports {
     /// Two of one name, or more than there can be.
     pub fn new(eal: &Eal, config: &Config, stored: &[StoredPort]) -> Result<Ports> {
         let free = (0..MAX_PORTS as u16).map(PortIndex).collect();
-        let mut ports = Ports { eal: eal.clone(), known: BTreeMap::new(), free, configured: BTreeMap::new() };
+        let mut ports = Ports {
+            eal: eal.clone(),
+            known: BTreeMap::new(),
+            free,
+            configured: BTreeMap::new(),
+            announces: config.announces,
+        };
         let mut found: Vec<(String, Device, Origin)> = Port::all(eal)
             .iter()
             .map(|port| (port.name().to_string(), eal_device(port.name(), &config.eal), Origin::Eal))
@@ -215,6 +227,7 @@ impl Ports {
             spreads: None,
             had_link: false,
             link_losses: 0,
+            change_over: ChangeOver::default(),
         };
         self.known.insert(name, known);
         true
