@@ -1,5 +1,5 @@
-//! Two uplinks between real stacks: hosts beyond them are where the policy says, and
-//! nobody else is there in their names.
+//! Uplinks between real stacks: hosts beyond them are where the policy says, and nobody
+//! else is there in their names; what changes over says who is here.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use engine::ids::VlanId;
 use engine::packet::build::{Packet, arp, mac};
 use serde_json::{Value, json};
 use system_tests::policy::{all, document, eni, from_group, group};
-use system_tests::{Instance, Lab, Options, run};
+use system_tests::{Instance, Kind, Lab, Options, run};
 
 const OPEN: &str = "8080";
 const SHUT: &str = "8081";
@@ -183,4 +183,98 @@ fn behind_an_uplink_that_was_removed_nobody_is_reached() {
     let (status, text) = lab.sgctl(&["port", "add", "far", &far.device()]);
     assert_eq!(status, 0, "{text}");
     wait_until("it is back", || far.probe(&["tcp", &here.v4(), OPEN]));
+}
+
+/// An instance of a VPC that the uplink `trunk` carries, under this tag, and one of another.
+fn apart(lab: &Lab, vlan: Option<u16>) -> Value {
+    let mut groups = [group("sg-here", &[], &[all()]), group("sg-other", &[], &[all()])];
+    groups[1]["VpcId"] = json!("vpc-2");
+    let members: [(&str, &[&str]); 2] = [("here", &["sg-here"]), ("other", &["sg-other"])];
+    let mut policy = document(lab, &groups, &members);
+    policy["NetworkInterfaces"][1]["VpcId"] = json!("vpc-2");
+    policy["NetworkInterfaces"][1]["Ipv6Addresses"] = json!([]);
+    let uplink = json!({ "Uplink": "trunk", "VpcId": "vpc-1", "VlanId": vlan });
+    policy["Bindings"].as_array_mut().unwrap().push(uplink);
+    policy
+}
+
+/// Has the stack of an instance say nothing by itself any more.
+fn mute(instance: &Instance) {
+    let netns = instance.netns();
+    run(&format!("ip netns exec {netns} sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1"));
+    run(&format!("ip -n {netns} addr flush dev eth0"));
+}
+
+/// What a bridge knows of who is where: a line for each MAC.
+fn known(bridge: &str) -> Vec<String> {
+    run(&format!("bridge {bridge}")).lines().map(String::from).collect()
+}
+
+/// Whether a bridge has learnt that a MAC is at this port of it.
+fn is_at(bridge: &str, who: &Instance, place: &str) -> bool {
+    known(bridge).iter().any(|line| line.starts_with(&format!("{} dev {place} ", who.mac())))
+}
+
+#[test]
+fn a_bond_that_changes_over_says_who_is_here() {
+    let mut lab =
+        Lab::of(&[("here", Kind::PacketSocket), ("other", Kind::PacketSocket), ("trunk", Kind::Bond)]);
+    lab.start(&Options::default());
+    lab.push(&apart(&lab, None));
+    let [here, other, trunk] = ["here", "other", "trunk"].map(|name| lab.instance(name).clone());
+    let bridge = format!("fdb show br {}c", trunk.host());
+    let announced = || lab.total("sgswitch_announcements_total");
+    let members = trunk.members();
+    [&here, &other].into_iter().for_each(mute);
+    let speaks = || {
+        let packet = Packet::udp(&format!("{}:5000", here.v4()), "192.0.2.1:9", b"");
+        send(&here, &[packet.frame(own(&here), mac(0xaa))]);
+    };
+    wait_until("the bond carries", || {
+        speaks();
+        is_at(&bridge, &here, &members[0])
+    });
+    // Looked at once a second: the member that sends has to be seen.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(announced(), 0, "nothing has changed");
+    // Each time the bridge learns it without a word of the instance.
+    for (lost, (count, left)) in [(0, (1, 1)), (1, (2, 0))] {
+        trunk.set_member(lost, false);
+        wait_until("the bridge has heard of it", || is_at(&bridge, &here, &members[left]));
+        assert_eq!(announced(), count);
+        trunk.set_member(lost, true);
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(announced(), count, "a member that does not send is no change");
+    }
+    assert!(!known(&bridge).iter().any(|line| line.starts_with(&other.mac())), "{:?}", known(&bridge));
+    assert_eq!(lab.total("sgswitch_port_link_losses_total"), 0, "the bond has kept its own");
+}
+
+#[test]
+fn an_uplink_whose_link_returns_says_who_is_here() {
+    let mut lab = Lab::new(&["here", "other", "trunk"]);
+    lab.start(&Options::default());
+    // The tag itself is looked at beside the worker's code: not every kernel has VLANs.
+    lab.push(&apart(&lab, Some(7)));
+    let [here, other, trunk] = ["here", "other", "trunk"].map(|name| lab.instance(name).clone());
+    [&here, &other].into_iter().for_each(mute);
+    let netns = trunk.netns();
+    run(&format!("ip -n {netns} link add br0 type bridge mcast_snooping 0"));
+    run(&format!("ip -n {netns} link set eth0 master br0"));
+    run(&format!("ip -n {netns} link set br0 up"));
+    let bridge = format!("-n {netns} fdb show br br0");
+    let (announced, losses) =
+        (|| lab.total("sgswitch_announcements_total"), || lab.total("sgswitch_port_link_losses_total"));
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!((losses(), announced()), (0, 0), "the first link is no change");
+    for round in 1..=2 {
+        run(&format!("ip -n {netns} link set eth0 down"));
+        wait_until("the link is lost", || losses() == round);
+        assert!(!is_at(&bridge, &here, "eth0"), "the bridge forgets with the link");
+        assert_eq!(announced(), round - 1, "nobody is told by a link that is not there");
+        run(&format!("ip -n {netns} link set eth0 up"));
+        wait_until("the bridge has heard of it", || is_at(&bridge, &here, "eth0"));
+        assert_eq!(announced(), round);
+    }
+    assert!(!known(&bridge).iter().any(|line| line.starts_with(&other.mac())), "{:?}", known(&bridge));
 }
