@@ -41,17 +41,23 @@ impl Snapshot {
         self.vpcs.get(vpc.0 as usize)
     }
     /// Where the policy says that a MAC beyond the uplinks is.
+    #[inline]
     pub fn behind(&self, vpc: VpcIndex, mac: MacAddr) -> Option<Behind> {
-        match self.interfaces.by_mac(vpc, mac) {
-            Some(interface) => interface.behind,
-            None => self.vpc(vpc)?.host(mac),
+        let of = self.vpc(vpc)?;
+        // No host has the MAC of an interface.
+        match of.host(mac) {
+            None if of.are_located() => self.interfaces.by_mac(vpc, mac)?.behind,
+            place => place,
         }
     }
 
     /// Whether what has come by an uplink is from where the policy says that its MAC
     /// and its source address are.
+    #[inline]
     pub fn may_come_by(&self, port: PortIndex, vpc: VpcIndex, mac: MacAddr, src: Option<Addr>) -> bool {
-        let of_address = src.and_then(|src| self.interfaces.by_address(vpc, src)?.behind);
-        self.behind(vpc, mac).into_iter().chain(of_address).all(|behind| behind.is(port))
+        let is_right = |place: Option<Behind>| place.is_none_or(|behind| behind.is(port));
+        let are_located = self.vpc(vpc).is_some_and(Vpc::are_located);
+        let of_address = |src| if are_located { self.interfaces.by_address(vpc, src)?.behind } else { None };
+        is_right(self.behind(vpc, mac)) && is_right(src.and_then(of_address))
     }
 }

@@ -47,6 +47,7 @@ pub struct Vpc {
     uplinks: Vec<(PortIndex, Option<VlanId>)>,
     local: Vec<InterfaceId>,
     hosts: HashMap<MacAddr, Behind>,
+    are_located: bool,
     pub(crate) way: Way,
 }
 
@@ -58,14 +59,14 @@ impl Vpc {
             [(port, tag)] => Way::Sole(port, tag),
             _ => Way::Learnt,
         };
-        Vpc { uplinks, local, hosts: HashMap::new(), way }
+        Vpc { uplinks, local, hosts: HashMap::new(), are_located: false, way }
     }
 
     /// With hosts that are no interfaces and where each is. `are_located`: whether some
     /// of its interfaces have such a place, too ([`super::Interface::behind`]).
     pub fn with_located(self, hosts: HashMap<MacAddr, Behind>, are_located: bool) -> Vpc {
         let way = if hosts.is_empty() && !are_located { self.way } else { Way::Told };
-        Vpc { hosts, way, ..self }
+        Vpc { hosts, are_located, way, ..self }
     }
 
     /// The uplinks that carry it, each with its tag there.
@@ -84,6 +85,12 @@ impl Vpc {
     #[inline]
     pub fn host(&self, mac: MacAddr) -> Option<Behind> {
         self.hosts.get(&mac).copied()
+    }
+
+    /// Whether the policy says of some of its interfaces where they are.
+    #[inline]
+    pub fn are_located(&self) -> bool {
+        self.are_located
     }
 
     /// Whether the policy says of some where they are.
