@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use engine::addr::MacAddr;
 use engine::ids::VlanId;
-use engine::packet::build::{Packet, arp, mac};
+use engine::packet::build::{Packet, arp, capture, mac};
 use serde_json::{Value, json};
 use system_tests::policy::{all, document, eni, from_group, group};
 use system_tests::{Instance, Kind, Lab, Options, run};
@@ -132,6 +132,19 @@ fn hosts_are_where_the_policy_says_and_nobody_else_is_there_in_their_names() {
         OPEN,
     ]);
     assert!(said.1.contains("only if it comes by far"), "{said:?}");
+    // A capture of it, as it came and as it should have come.
+    let file = lab.folder().join("member.pcap");
+    std::fs::write(&file, capture(&[member.frame(own(&far), own(&here))])).unwrap();
+    let told = |by: &[&str]| {
+        let (status, text) =
+            lab.sgctl(&[&["-o", "json", "explain", "--pcap", file.to_str().unwrap()], by].concat());
+        assert_eq!(status, 0, "{text}");
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        let stages = answer["Packets"][0]["Stages"].as_array().unwrap().clone();
+        stages.last().unwrap()["Text"].as_str().unwrap().to_string()
+    };
+    assert_eq!(told(&["--by", "near"]), format!("dropped: wrong_uplink ({} is behind far)", far.mac()));
+    assert!(told(&[]).starts_with("passed"), "{}", told(&[]));
     // Nothing of it has moved anybody.
     assert_eq!(reached(&lab, own(&far)), [false, true]);
     assert_eq!(reached(&lab, own(&near)), [true, false]);

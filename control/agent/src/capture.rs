@@ -48,7 +48,7 @@ pub fn routes() -> Router<Api> {
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 struct Request {
     /// The port that all of them come in by. Without it, each comes by the port of
-    /// the interface that has its source MAC, or else by an uplink.
+    /// the interface that has its source MAC, by the uplink that it is behind, or else by an uplink.
     #[serde(default)]
     port: Option<String>,
     /// The packets, in order.
@@ -116,7 +116,7 @@ struct Rehearsal {
     outcomes: Outcomes,
     /// Where all packets come in, if that was said.
     port: Option<PortIndex>,
-    /// Where those come in whose sender is not plugged in here.
+    /// Where those come in of whose sender it is not known.
     uplink: Option<PortIndex>,
     by_mac: HashMap<MacAddr, PortIndex>,
     /// When the first packet was.
@@ -132,7 +132,12 @@ impl Rehearsal {
         let current = switch.current.as_ref().ok_or_else(closed)?;
         let port = port.map(|name| filter::port(switch, "Port", name)).transpose()?;
         let snapshot = current.snapshot.clone();
-        let by_mac = snapshot.interfaces.iter().filter_map(|i| Some((i.mac, i.port?))).collect();
+        let hosts = snapshot.vpcs.iter().flat_map(|vpc| vpc.hosts());
+        let hosts = hosts.filter_map(|(mac, behind)| Some((mac, behind.uplink()?)));
+        let far = snapshot.interfaces.iter().filter_map(|i| Some((i.mac, i.behind?.uplink()?)));
+        // What is plugged in here last: the same MAC may be another's in another VPC.
+        let here = snapshot.interfaces.iter().filter_map(|i| Some((i.mac, i.port?)));
+        let by_mac = hosts.chain(far).chain(here).collect();
         let uplink = snapshot.ports.uplinks().next();
         let slots = snapshot.interfaces.slots();
         let pipeline = Pipeline::new(PipelineConfig {

@@ -177,7 +177,7 @@ pub struct Explain {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to", "port", "source_port", "icmp_type", "icmp_code", "vpc"])]
     pub pcap: Option<PathBuf>,
     /// The port of the switch that the capture's packets come in by; else that of
-    /// the interface with their source MAC, or an uplink.
+    /// the interface with their source MAC, the uplink that it is behind, or an uplink.
     #[arg(long, value_name = "PORT", requires = "pcap")]
     pub by: Option<String>,
     /// tcp, udp, icmp, icmpv6 or a number.

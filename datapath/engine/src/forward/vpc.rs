@@ -81,6 +81,11 @@ impl Vpc {
         &self.local
     }
 
+    /// The hosts that are no interfaces, and where each is.
+    pub fn hosts(&self) -> impl Iterator<Item = (MacAddr, Behind)> {
+        self.hosts.iter().map(|(mac, behind)| (*mac, *behind))
+    }
+
     /// Where a host is that is no interface, if the policy says so.
     #[inline]
     pub fn host(&self, mac: MacAddr) -> Option<Behind> {
@@ -116,6 +121,7 @@ mod tests {
         assert!(of(&[one]).with_located(HashMap::new(), true).is_told());
         let told = of(&[one]).with_located([(mac(9), Behind::Absent)].into_iter().collect(), false);
         assert!(told.is_told());
+        assert!(told.hosts().eq([(mac(9), Behind::Absent)]));
         assert_eq!((told.host(mac(9)), told.host(mac(8))), (Some(Behind::Absent), None));
         assert_eq!((Behind::Absent.uplink(), Behind::Uplink(one).uplink()), (None, Some(one)));
         assert!(Behind::Uplink(one).is(one) && !Behind::Uplink(one).is(other) && !Behind::Absent.is(one));
