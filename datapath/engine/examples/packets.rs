@@ -24,7 +24,9 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize| words.get(at).and_then(|word| word.parse::<u32>().ok());
     let rules = match words.first().map(String::as_str) {
-        Some("established" | "accounted" | "uplink" | "uplinks" | "located" | "new" | "flood") => Rules::Block,
+        Some("established" | "accounted" | "uplink" | "uplinks" | "located" | "new" | "flood") => {
+            Rules::Block
+        }
         Some("untracked") => Rules::Everyone,
         Some("denied") => Rules::Nothing,
         Some("strays") => Rules::Outbound,

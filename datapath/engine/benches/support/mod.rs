@@ -5,9 +5,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use engine::addr::{Addr, Family, Prefix};
 use engine::conntrack::{TableConfig, Timeouts};
-use engine::forward::{
-    Addresses, Behind, Interface, InterfaceSettings, Interfaces, PortRole, Uplink, Vpc,
-};
+use engine::forward::{Addresses, Behind, Interface, InterfaceSettings, Interfaces, PortRole, Uplink, Vpc};
 use engine::ids::{InterfaceId, PortIndex, VpcIndex, WorkerIndex};
 use engine::packet::build::{Packet, ip, mac};
 use engine::packet::{Frame, TcpFlags};
