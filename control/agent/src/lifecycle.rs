@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use caps::CapSet;
 use dpdk::{Eal, Mempool, MempoolConfig};
 use engine::snapshot::Snapshot;
-use policy::{Compiler, Context, Rulebook, self_check_by, validate};
+use policy::{Compiler, Context, Precedent, Rulebook, self_check_by, validate};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use worker::{Datapath, DatapathConfig};
@@ -89,8 +89,19 @@ pub fn run(config: Config) -> Result<()> {
     let metrics = Arc::new(PushMetrics::new());
     let enforce_timeout = config.enforce_timeout;
     let watch = Arc::new(Watch::new(datapath.workers().len()));
-    let switch =
-        Switch { datapath, compiler, store, ports, current, enforce_timeout, metrics, accounts, watch, pool };
+    let switch = Switch {
+        datapath,
+        compiler,
+        store,
+        ports,
+        current,
+        precedent: Precedent::default(),
+        enforce_timeout,
+        metrics,
+        accounts,
+        watch,
+        pool,
+    };
     let listeners = Listeners { socket, metrics: metrics_listener };
     let served = serve(runtime, signals, listeners, switch, config.stall);
     // They end behind the workers, when all is written.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use policy::{
-    Arena, Context, Edited, Faults, Notice, Rulebook, SecurityGroup, Tree, Validated, edit, merge, parse,
-    self_check_by, self_check_changes, validate_tree,
+    Arena, Context, Edited, Faults, Learned, Notice, Rulebook, SecurityGroup, Tree, Validated, edit, merge,
+    parse, self_check_by, self_check_changes, validate_tree,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -20,6 +20,9 @@ pub const SELF_CHECK_SAMPLES: usize = 2000;
 
 /// The same of a single change, which reaches few interfaces.
 const CHANGE_SAMPLES: usize = 64;
+
+/// What a document is called in errors.
+const DOCUMENT: &str = "the document";
 
 /// What a push did.
 #[derive(Clone, Debug, Serialize)]
@@ -118,6 +121,8 @@ struct Wanted {
     /// What a single change answers.
     answer: Value,
     notices: Vec<Notice>,
+    /// What the next document may take over of this one.
+    learned: Learned,
 }
 
 impl Switch {
@@ -125,10 +130,10 @@ impl Switch {
     /// compiled and checked.
     pub fn prepare(&mut self, document: &[u8], partial: bool) -> Result<(Rulebook, Vec<Notice>), PushError> {
         let arena = Arena::default();
-        let document = read(&arena, "the document", document).map_err(PushError::Invalid)?;
+        let document = self.precedent.read(&arena, DOCUMENT, document).map_err(PushError::Invalid)?;
         let ports = self.bindable();
         let context = Context { ports: &ports, partial, missing_ports_are_notices: false };
-        let (mut policy, notices) = validate_tree(&document, &context).map_err(PushError::Invalid)?;
+        let (mut policy, notices, _) = document.validate(&context).map_err(PushError::Invalid)?;
         let before = self.current.as_ref().map(|current| current.book.clone()).unwrap_or_default();
         policy.share(before.policy());
         let generation = self.generation() + 1;
@@ -160,18 +165,26 @@ impl Switch {
         let none = Validated::default();
         let current = self.current.as_ref().map_or(&none, |current| &current.policy);
         let arena = Arena::default();
-        let parse =
-            |name, bytes| metrics.time(Step::Parse, || read(&arena, name, bytes)).map_err(PushError::Invalid);
+        let context = Context { ports, partial, missing_ports_are_notices: false };
         let kept;
         let (document, answer, meant) = match change {
-            Change::Document(bytes) => (parse("the document", bytes)?, Value::Null, None),
+            Change::Document(bytes) => {
+                let document = metrics.time(Step::Parse, || self.precedent.read(&arena, DOCUMENT, bytes));
+                let document = document.map_err(PushError::Invalid)?;
+                let (mut policy, notices, learned) = metrics
+                    .time(Step::Validate, || document.validate(&context))
+                    .map_err(PushError::Invalid)?;
+                policy.share(current);
+                return Ok(Wanted { policy, answer: Value::Null, notices, learned });
+            }
             Change::Action { name, request } => {
-                let request = parse("the request", request)?;
+                let request = metrics.time(Step::Parse, || read(&arena, "the request", request));
+                let request = request.map_err(PushError::Invalid)?;
                 let edited = metrics.time(Step::Validate, || edit(current, name, &request));
                 let edited = edited.ok_or(PushError::UnknownAction)?.map_err(PushError::Invalid)?;
                 let Edited { policy, answer, notices, is_settled } = edited;
                 if is_settled {
-                    return Ok(Wanted { policy, answer, notices });
+                    return Ok(Wanted { policy, answer, notices, learned: Learned::default() });
                 }
                 kept = policy.to_document();
                 (arena.tree(&kept), answer, Some(notices))
@@ -185,13 +198,12 @@ impl Switch {
                 (arena.tree(&kept), Value::Null, None)
             }
         };
-        let context = Context { ports, partial, missing_ports_are_notices: false };
         let (mut policy, notices) = metrics
             .time(Step::Validate, || validate_tree(&document, &context))
             .map_err(PushError::Invalid)?;
         policy.share(current);
         // Of a single change, what the rest of the policy is noticed for is known already.
-        Ok(Wanted { policy, answer, notices: meant.unwrap_or(notices) })
+        Ok(Wanted { policy, answer, notices: meant.unwrap_or(notices), learned: Learned::default() })
     }
 
     /// The document of a generation that the store keeps.
@@ -257,7 +269,8 @@ impl Switch {
         self.is_at(options.if_generation)?;
         let current = self.generation();
         let ports = self.bindable();
-        let Wanted { policy, answer, notices } = self.wanted(change, options.partial, &ports, metrics)?;
+        let Wanted { policy, answer, notices, learned } =
+            self.wanted(change, options.partial, &ports, metrics)?;
         let generation = current + 1;
         let mut tables = Instant::now();
         let snapshot = metrics
@@ -309,7 +322,7 @@ impl Switch {
         let published_us = start.elapsed().as_micros() as u64;
         let mut pushed = pushed(counts, generation, notices, answer);
         pushed.published_us = published_us;
-        self.current = Some(Current { generation, policy, book, counts, snapshot });
+        self.current = Some(Current { generation, policy: policy.clone(), book, counts, snapshot });
         if !options.no_wait {
             metrics
                 .time(Step::Enforce, || self.datapath.wait_enforced(self.enforce_timeout))
@@ -317,6 +330,12 @@ impl Switch {
             pushed.enforced = true;
             pushed.enforced_us = start.elapsed().as_micros() as u64;
             metrics.enforced(start.elapsed(), compiled + tables.elapsed());
+        }
+        // Once the policy is in force, so that this delays it not.
+        if let Change::Document(bytes) = change
+            && let Some(precedent) = learned.precedent(bytes, &policy)
+        {
+            self.precedent = precedent;
         }
         tracing::info!(
             "generation {generation}: {} groups, {} rules, {} interfaces, published after {} us, enforced after {} us",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::snapshot::Snapshot;
-use policy::{Compiler, ExplainError, ExplainRequest, Explanation, Rulebook, Validated, explain};
+use policy::{Compiler, ExplainError, ExplainRequest, Explanation, Precedent, Rulebook, Validated, explain};
 use tokio::sync::{mpsc, oneshot};
 use worker::Datapath;
 
@@ -38,6 +38,8 @@ pub struct Switch {
     pub ports: Ports,
     /// `None`: closed, since there has been no policy yet.
     pub current: Option<Current>,
+    /// The last document that came into force, of which the next takes over what is the same.
+    pub precedent: Precedent,
     pub enforce_timeout: Duration,
     pub metrics: Arc<PushMetrics>,
     pub accounts: Accounts,

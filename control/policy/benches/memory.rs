@@ -3,12 +3,44 @@
 #[path = "../tests/common/large.rs"]
 mod large;
 
+use std::sync::Arc;
+
 use large::large;
-use policy::{Compiler, Ports};
+use policy::{Arena, Compiler, Context, Ports, Precedent};
+
+/// What is kept of a document of ten thousand rules, for the next to take over.
+fn precedents() {
+    let policy = large(1000, 1000, 9);
+    let mut document = policy.to_document();
+    for named in [true, false] {
+        if !named {
+            document.as_object_mut().expect("an object").remove("SecurityGroupRules");
+        }
+        let text = document.to_string();
+        let (arena, ports, none) = (Arena::default(), Ports::default(), Precedent::default());
+        let context = Context { ports: &ports, partial: false, missing_ports_are_notices: false };
+        let read = none.read(&arena, "a document", text.as_bytes()).expect("JSON");
+        let mut kept = None;
+        let counted = allocation_counter::measure(|| kept = read.validate(&context).ok());
+        let (policy, _, learned) = kept.expect("a valid document");
+        let (policy, learned_from) = (Arc::new(policy), counted.bytes_current);
+        let mut kept = None;
+        let counted = allocation_counter::measure(|| kept = learned.precedent(text.as_bytes(), &policy));
+        println!(
+            "a precedent of 10,000 rules, {}: {:.1} MB beside {:.1} MB of policy, of a document of {:.1} MB",
+            if named { "each named" } else { "none named" },
+            counted.bytes_current as f64 / 1e6,
+            learned_from as f64 / 1e6,
+            text.len() as f64 / 1e6,
+        );
+        drop(kept);
+    }
+}
 
 /// What the tables of ten thousand interfaces with ten addresses each take, of a
 /// thousand groups of sixty rules.
 fn main() {
+    precedents();
     for sets in [1, 2] {
         let mut policy = large(10_000, 1000, 60);
         let mut n = 0u32;

@@ -1,7 +1,8 @@
 //! What updates take on the control thread, from a request to published tables:
 //! medians and the 99th of a hundred, since the goals are of the latter.
 //! `cargo bench -p policy` does all of it; `-- members 1000000 50` (so many
-//! members, so many changes) and `-- pushes 10` do a part, as a profiler wants it.
+//! members, so many changes), `-- pushes 10` and `-- whole 10` (so many pushes that take over
+//! what did not change, or nothing) do a part, as a profiler wants it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,8 +13,8 @@ mod large;
 use engine::snapshot::Snapshot;
 use large::large;
 use policy::{
-    Arena, Compiler, Context, Edited, Ports, Rulebook, Validated, edit, merge, parse, self_check_by,
-    self_check_changes, validate_tree,
+    Arena, Compiler, Context, Edited, Ports, Precedent, Rulebook, Validated, edit, self_check_by,
+    self_check_changes,
 };
 use serde_json::json;
 
@@ -123,32 +124,35 @@ fn memberships(members: u32, rounds: u32) {
 }
 
 /// A whole document of ten thousand rules, one of which is another each time.
-fn pushes(rounds: u32) {
+/// Either all of it is read, or what is as in the document before is taken over.
+fn pushes(rounds: u32, takes_over: bool) {
+    let title = if takes_over { "one of them another" } else { "all of them read" };
     let policy = large(1000, 1000, 9);
     let mut control = Control::new(&policy);
     let mut document = policy.to_document();
     let (ports, mut times) = (Ports::default(), Times::default());
+    let mut precedent = Precedent::default();
     for n in 0..rounds {
         let at = n as usize % 1000;
         document["SecurityGroups"][at]["IpPermissions"][0]["FromPort"] = json!(n);
         document.as_object_mut().expect("an object").remove("SecurityGroupRules");
         let bytes = document.to_string();
         let start = Instant::now();
-        let arena = Arena::default();
-        let read = times
-            .time("parse", || {
-                parse(&arena, "a document", bytes.as_bytes()).and_then(|parts| merge(&arena, parts))
-            })
-            .expect("JSON");
+        let (arena, none) = (Arena::default(), Precedent::default());
+        let before = if takes_over { &precedent } else { &none };
+        let read = times.time("parse", || before.read(&arena, "a document", bytes.as_bytes())).expect("JSON");
         let context = Context { ports: &ports, partial: false, missing_ports_are_notices: false };
-        let (mut policy, _) =
-            times.time("validate", || validate_tree(&read, &context)).expect("a valid document");
+        let (mut policy, _, learned) =
+            times.time("validate", || read.validate(&context)).expect("a valid document");
         times.time("share", || policy.share(control.book.policy()));
         control.put(&mut times, policy, false);
         times.note("all of it", start.elapsed());
         times.time("free the tree", || drop(arena));
+        let policy = control.book.policy();
+        let learned = times.time("remember", || learned.precedent(bytes.as_bytes(), policy));
+        precedent = learned.expect("one document");
     }
-    times.print("a push of ten thousand rules");
+    times.print(&format!("a push of ten thousand rules, {title}"));
 }
 
 fn main() {
@@ -157,12 +161,14 @@ fn main() {
     let number = |at: usize, default: u32| args.get(at).and_then(|arg| arg.parse().ok()).unwrap_or(default);
     match args.first().map(String::as_str) {
         Some("members") => memberships(number(1, 10_000), number(2, 2000)),
-        Some("pushes") => pushes(number(1, 100)),
-        Some(other) => panic!("expected members or pushes, found {other}"),
+        Some("pushes") => pushes(number(1, 100), true),
+        Some("whole") => pushes(number(1, 100), false),
+        Some(other) => panic!("expected members, pushes or whole, found {other}"),
         None => {
             memberships(10_000, 2000);
             memberships(100_000, 2000);
-            pushes(100);
+            pushes(100, false);
+            pushes(100, true);
         }
     }
 }

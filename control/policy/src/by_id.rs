@@ -35,6 +35,11 @@ impl<T> ById<T> {
         self.0.get(id).map(Arc::as_ref)
     }
 
+    /// The same, to be shared.
+    pub(crate) fn get_shared(&self, id: &str) -> Option<&Arc<T>> {
+        self.0.get(id)
+    }
+
     /// Whether there is one of this id.
     pub fn contains_key(&self, id: &str) -> bool {
         self.0.contains_key(id)

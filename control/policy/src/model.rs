@@ -384,6 +384,13 @@ impl Validated {
         self.settings.interfaces.share(&with.settings.interfaces);
     }
 
+    /// Notes that there is a VPC, if only by name.
+    pub(crate) fn mention(&mut self, vpc: &str) {
+        if !self.vpcs.contains_key(vpc) {
+            self.vpcs.or_default(vpc);
+        }
+    }
+
     /// The VPCs that may refer to each other's groups: the VPC itself, then
     /// those it has an active peering with.
     pub fn scopes<'v>(&'v self, vpc: &'v str) -> impl Iterator<Item = &'v str> {

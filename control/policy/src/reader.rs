@@ -110,6 +110,16 @@ impl<'v, 'p> Node<'v, 'p> {
         items.filter(|item| item.value.as_object().is_some())
     }
 
+    /// An item of the list under a key, which does not lie in this object itself.
+    pub fn item<'s>(&'s self, key: &'s str, n: usize, value: &'v Tree<'v>) -> Node<'v, 's> {
+        Node { value, place: self.place.child(key, Some(n)) }
+    }
+
+    /// Which item of its list this is.
+    pub fn index(&self) -> usize {
+        self.place.index.unwrap_or_default()
+    }
+
     /// The string under a key.
     pub fn string(&self, report: &mut Report, key: &str) -> Option<&'v str> {
         let node = self.get(key)?;
@@ -175,6 +185,11 @@ impl<'v, 'p> Node<'v, 'p> {
     /// nesting deeper than any document has.
     pub fn refuse_denials(&self, report: &mut Report) {
         refuse_denials(self.value, &self.place, MAX_DEPTH, report);
+    }
+
+    /// The same of an item of a list of the document.
+    pub fn refuse_denials_in_item(&self, report: &mut Report) {
+        refuse_denials(self.value, &self.place, MAX_DEPTH - 2, report);
     }
 }
 

@@ -61,7 +61,19 @@ pub(crate) struct Report {
     faults: Faults,
     notices: Vec<Notice>,
     notices_not_listed: usize,
+    is_doubtful: bool,
 }
+
+/// A notice of an object, wherever in a document that is.
+#[derive(Debug)]
+pub(crate) struct OwnNotice {
+    /// The place within the object.
+    path: Box<str>,
+    message: Box<str>,
+}
+
+/// What is noticed of an object by itself. `None` if it cannot be said again.
+pub(crate) type OwnNotices = Option<Box<[OwnNotice]>>;
 
 impl Report {
     pub fn fault(&mut self, code: &'static str, path: impl Into<String>, message: impl Into<String>) {
@@ -78,6 +90,39 @@ impl Report {
         } else {
             self.notices_not_listed += 1;
         }
+    }
+
+    /// How many notices are listed.
+    pub fn noticed(&self) -> usize {
+        self.notices.len()
+    }
+
+    /// The notices since there were so many, which are of the object at a place.
+    pub fn own_notices(&self, since: usize, place: &str) -> OwnNotices {
+        let own = |notice: &Notice| {
+            // What was cut short depends on the place.
+            let path = notice.path.strip_prefix(place).filter(|_| notice.path.len() <= MAX_TEXT)?;
+            Some(OwnNotice { path: path.into(), message: (*notice.message).into() })
+        };
+        let all = self.notices_not_listed == 0;
+        all.then(|| self.notices[since..].iter().map(own).collect())?
+    }
+
+    /// Says again what was noticed of an object, which is at this place now.
+    pub fn notice_again(&mut self, notices: &OwnNotices, place: impl Fn() -> String) {
+        for OwnNotice { path, message } in notices.iter().flatten() {
+            self.notice(place() + path, &**message);
+        }
+    }
+
+    /// Notes that something taken over may not be what it would be if it were read.
+    pub fn doubt(&mut self) {
+        self.is_doubtful = true;
+    }
+
+    /// Whether anything is doubtful, and nothing known to be wrong.
+    pub fn is_doubtful(&self) -> bool {
+        self.is_doubtful && self.faults.errors.is_empty()
     }
 
     /// The notices, or what is wrong.

@@ -7,15 +7,17 @@ use super::groups::Places;
 use crate::model::{DEFAULT_GROUP, Id, Peer, Rule, RuleService, SecurityGroup, Validated};
 
 /// Adds what a document need not say: the default group of each VPC, the
-/// groups of interfaces that name none, what may leave a group.
-pub(super) fn fill(described: &HashSet<Id>, places: &Places, all: &mut Validated) {
+/// groups of interfaces that name none, what may leave a group. Whether a group that
+/// the document describes has made room for a default one.
+pub(super) fn fill(described: &HashSet<Id>, places: &Places, all: &mut Validated) -> bool {
     find_ipv6(described, all);
-    for id in &places.without_egress {
+    let without_egress = places.described.iter().filter(|described| described.read.without_egress);
+    for id in without_egress.map(|described| &described.read.id) {
         if let Some(group) = all.groups.get_mut(id) {
             group.outbound = everything_out(all.vpcs.get(&group.vpc).is_some_and(|vpc| vpc.ipv6));
         }
     }
-    add_default_groups(all);
+    let is_any_replaced = add_default_groups(all);
     let defaults = all.groups.values().filter(|g| g.name == DEFAULT_GROUP);
     let defaults: HashMap<&str, &str> = defaults.map(|g| (g.vpc.as_str(), g.id.as_str())).collect();
     // S3, S51: never "no filter", never "deny all".
@@ -25,6 +27,7 @@ pub(super) fn fill(described: &HashSet<Id>, places: &Places, all: &mut Validated
             interface.groups.extend(defaults.get(interface.vpc.as_str()).map(|id| Id::from(*id)));
         }
     }
+    is_any_replaced
 }
 
 /// A VPC that the document does not describe has IPv6 if a subnet or an
@@ -57,7 +60,7 @@ pub(crate) fn everything_out(ipv6: bool) -> Vec<Rule> {
 
 /// Adds the default group of each VPC that the document gives none (S50 to
 /// S54): in come its own members, out goes everything.
-fn add_default_groups(all: &mut Validated) {
+fn add_default_groups(all: &mut Validated) -> bool {
     let described: HashSet<&str> =
         all.groups.values().filter(|g| g.name == DEFAULT_GROUP).map(|g| g.vpc.as_str()).collect();
     let missing: Vec<_> = all.vpcs.iter().filter(|(id, _)| !described.contains(id.as_str())).collect();
@@ -73,5 +76,9 @@ fn add_default_groups(all: &mut Validated) {
         }
     });
     let made: Vec<SecurityGroup> = made.collect();
-    all.groups.extend(made.into_iter().map(|group| (group.id.clone(), group)));
+    let mut is_any_replaced = false;
+    for group in made {
+        is_any_replaced |= all.groups.insert(group.id.clone(), group).is_some();
+    }
+    is_any_replaced
 }

@@ -1,9 +1,12 @@
 use hashbrown::{HashMap, HashSet};
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::fmt::{self, Write};
+use std::sync::Arc;
 
-use super::{cidr, is_id, is_plain, keys, known};
+use super::{Item, cidr, is_id, is_plain, keys, known, order};
 use crate::model::{Id, Peer, Rule, RuleService, SecurityGroup, Validated};
+use crate::precedent::{KnownGroup, ReadGroup};
 use crate::reader::Node;
 use crate::report::Report;
 use crate::tree::Tree;
@@ -18,46 +21,87 @@ const BAD_DESCRIPTION: &str = "Invalid rule description. Valid descriptions are 
 /// What later checks need to know of where things are in the document.
 #[derive(Default)]
 pub(super) struct Places {
-    /// The paths of what describes groups.
-    pub paths: Vec<String>,
-    /// Which of them a group has.
-    pub groups: HashMap<Id, usize>,
-    /// Groups described without a word on what leaves them.
-    pub without_egress: Vec<Id>,
-    /// Rules that refer to groups.
-    pub references: Vec<Reference>,
+    /// What describes groups, in order.
+    pub described: Vec<Described>,
+    /// Which items of the list describe groups, by their ids: made when it is asked for.
+    items: OnceCell<HashMap<Id, usize>>,
 }
 
-/// A rule that refers to a group.
-pub(super) struct Reference {
-    /// The group that has the rule.
-    pub group: Id,
-    /// Which of the paths describes it.
-    described: usize,
-    /// Which of its rules.
-    pub egress: bool,
-    pub rule: usize,
+/// What describes a group.
+pub(super) struct Described {
+    /// Which item of the list.
+    pub item: usize,
+    /// The group by itself.
+    pub read: Arc<ReadGroup>,
+    /// Whether it is taken over with references that were all in order.
+    pub was_in_order: bool,
+}
+
+/// A rule of a group that refers to a group.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reference {
+    egress: bool,
     /// Whether the document says that it goes through a peering.
     pub by_peering: bool,
+    /// Which of the group's rules, once these are in order.
+    rule: u32,
     at: At,
 }
 
-impl Places {
-    /// The path of a rule that refers to a group.
-    pub fn path(&self, reference: &Reference) -> String {
-        let key = if reference.egress { EGRESS } else { INGRESS };
-        format!("{}.{}", self.paths[reference.described], reference_path(key, reference.at))
+impl Reference {
+    /// The group referred to, and whether the reference is stale.
+    pub fn peer<'g>(&self, group: &'g SecurityGroup) -> Option<(&'g Id, bool)> {
+        let rules = if self.egress { &group.outbound } else { &group.inbound };
+        match &rules.get(self.rule as usize)?.peer {
+            Peer::Group { id, stale } => Some((id, *stale)),
+            Peer::Cidr(_) | Peer::PrefixList(_) => None,
+        }
+    }
+
+    /// Makes it stale, or no longer.
+    pub fn set_stale(&self, group: &mut SecurityGroup, is_stale: bool) {
+        let rules = if self.egress { &mut group.outbound } else { &mut group.inbound };
+        if let Some(Peer::Group { stale, .. }) = rules.get_mut(self.rule as usize).map(|rule| &mut rule.peer)
+        {
+            *stale = is_stale;
+        }
+    }
+
+    /// Its path.
+    pub fn path(&self, item: usize) -> String {
+        let key = if self.egress { EGRESS } else { INGRESS };
+        format!("{}.{}", item_path(item), reference_path(key, self.at))
     }
 }
 
+fn item_path(item: usize) -> String {
+    format!("{GROUPS}[{item}]")
+}
+
+impl Places {
+    /// The path of what describes a group; empty for one that is not described.
+    pub fn path(&self, group: &str) -> String {
+        let ids =
+            || self.described.iter().map(|described| (described.read.id.clone(), described.item)).collect();
+        self.items.get_or_init(ids).get(group).map_or(String::new(), |item| item_path(*item))
+    }
+}
+
+const GROUPS: &str = "SecurityGroups";
 const INGRESS: &str = "IpPermissions";
 const EGRESS: &str = "IpPermissionsEgress";
 
 /// Where a rule is among permissions: which, which list of it, and which item.
-type At = (usize, &'static str, usize);
+#[derive(Clone, Copy, Debug)]
+struct At {
+    permission: u32,
+    list: u8,
+    item: u32,
+}
 
-fn rule_path(key: &str, (n, list, item): At) -> String {
-    format!("{key}[{n}].{list}[{item}]")
+fn rule_path(key: &str, At { permission, list, item }: At) -> String {
+    let (list, _) = LISTS[usize::from(list)];
+    format!("{key}[{permission}].{list}[{item}]")
 }
 
 fn reference_path(key: &str, at: At) -> String {
@@ -80,6 +124,26 @@ impl Permissions {
         &self.references
     }
 
+    /// The rules in their one order, with what refers to groups among them.
+    fn in_order(self, egress: bool, references: &mut Vec<Reference>) -> Vec<Rule> {
+        let Permissions { rules, at, references: found } = self;
+        let is_before = |one: &Rule, other: &Rule| order(one, other).is_le();
+        let (rules, places) = if rules.is_sorted_by(is_before) {
+            (rules, None)
+        } else {
+            let mut rules: Vec<(Rule, usize)> = rules.into_iter().zip(0..).collect();
+            rules.sort_by(|(one, _), (other, _)| order(one, other));
+            let mut places = vec![0; rules.len()];
+            rules.iter().enumerate().for_each(|(place, (_, before))| places[*before] = place);
+            (rules.into_iter().map(|(rule, _)| rule).collect(), Some(places))
+        };
+        references.extend(found.into_iter().map(|(rule, by_peering)| {
+            let place = places.as_ref().map_or(rule, |places| places[rule]);
+            Reference { egress, by_peering, rule: place as u32, at: at[rule] }
+        }));
+        rules
+    }
+
     /// The path of the group that a rule refers to, likewise.
     pub fn reference_path(&self, key: &str, rule: usize) -> String {
         self.at.get(rule).map_or(key.to_string(), |at| reference_path(key, *at))
@@ -91,11 +155,28 @@ impl Permissions {
     }
 }
 
-/// Reads `SecurityGroups`. Rules have no ids yet.
-pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated) -> Places {
+/// Reads `SecurityGroups`. Rules are in order, and have no ids yet.
+pub(super) fn read<'v>(
+    items: Vec<Item<'v, '_, KnownGroup>>,
+    report: &mut Report,
+    all: &mut Validated,
+) -> Places {
     let mut places = Places::default();
-    let mut names = HashMap::new();
-    for node in root.list(report, "SecurityGroups") {
+    let mut names = HashMap::with_capacity(items.len());
+    for item in items {
+        let node = match item {
+            Item::Same(item, known) => {
+                let group = &known.group;
+                report.notice_again(&known.read.notices, || item_path(item));
+                note_name(report, &mut names, (&group.vpc, &group.name, &group.id), || item_path(item));
+                all.mention(&group.vpc);
+                let (read, was_in_order) = (known.read.clone(), !known.is_stale);
+                places.described.push(Described { item, read, was_in_order });
+                continue;
+            }
+            Item::New(node) => node,
+        };
+        let noticed = report.noticed();
         known(&node, report, &keys::GROUP);
         let id = group_id(report, &node, "GroupId");
         let name = named(report, &node, "GroupName").map(str::trim_end);
@@ -107,30 +188,27 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
         let (Some(id), Some(name), Some(description), Some(vpc)) = (id, name, description, vpc) else {
             continue;
         };
-        if let Some(first) = names.insert((vpc, name.to_lowercase()), id) {
-            same_name(report, &node, name, first, vpc);
-        }
-        for (egress, permissions) in [(false, &inbound), (true, &outbound)] {
-            places.references.extend(permissions.references.iter().map(|&(rule, by_peering)| {
-                let (group, described, at) = (id.into(), places.paths.len(), permissions.at[rule]);
-                Reference { group, described, egress, rule, by_peering, at }
-            }));
-        }
-        if !node.has(EGRESS) {
-            places.without_egress.push(id.into());
+        let notices = report.own_notices(noticed, &node.path());
+        note_name(report, &mut names, (vpc, name, id), || node.path());
+        let without_egress = !node.has(EGRESS);
+        if without_egress {
             let message = "it does not say what may leave: everything may, as from a new group";
             report.notice(node.path_of(EGRESS), message);
         }
-        places.groups.insert(id.into(), places.paths.len());
-        places.paths.push(node.path());
-        all.vpcs.or_default(vpc);
+        let mut references = Vec::with_capacity(inbound.references.len() + outbound.references.len());
+        let inbound = inbound.in_order(false, &mut references);
+        let outbound = outbound.in_order(true, &mut references);
+        let (item, references) = (node.index(), references.into());
+        let read = Arc::new(ReadGroup { id: id.into(), references, without_egress, notices });
+        places.described.push(Described { item, read, was_in_order: false });
+        all.mention(vpc);
         let group = SecurityGroup {
             id: id.into(),
             name: name.to_string(),
             description: description.to_string(),
             vpc: vpc.into(),
-            inbound: inbound.rules,
-            outbound: outbound.rules,
+            inbound,
+            outbound,
         };
         if all.groups.insert(id.into(), group).is_some() {
             let message = format!("The security group '{id}' is there twice");
@@ -140,10 +218,21 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
     places
 }
 
+/// Notes the name of a group, by VPC and without regard to case.
+fn note_name<'v>(
+    report: &mut Report,
+    names: &mut HashMap<(&'v str, String), &'v str>,
+    (vpc, name, id): (&'v str, &str, &'v str),
+    path: impl Fn() -> String,
+) {
+    if let Some(first) = names.insert((vpc, name.to_lowercase()), id) {
+        same_name(report, path() + ".GroupName", name, first, vpc);
+    }
+}
+
 /// Two groups of one name in a VPC: their ids tell them apart (D16), but only
 /// one can be the VPC's default.
-fn same_name(report: &mut Report, node: &Node<'_, '_>, name: &str, first: &str, vpc: &str) {
-    let path = node.path_of("GroupName");
+fn same_name(report: &mut Report, path: String, name: &str, first: &str, vpc: &str) {
     if name == crate::model::DEFAULT_GROUP {
         let message = format!("The security group '{name}' already exists for VPC '{vpc}'");
         report.fault("InvalidGroup.Duplicate", path, message);
@@ -215,7 +304,7 @@ pub(crate) fn permissions(
         known(&node, report, &keys::PERMISSION);
         let service = service(report, &node);
         let mut sources = 0;
-        for (list, about) in LISTS {
+        for (which, (list, about)) in LISTS.into_iter().enumerate() {
             for (m, item) in node.list(report, list).enumerate() {
                 sources += 1;
                 known(&item, report, &keys::PEER);
@@ -235,7 +324,7 @@ pub(crate) fn permissions(
                     found.references.push((found.rules.len(), by_peering));
                 }
                 let description = description.map(String::from);
-                found.at.push((n, list, m));
+                found.at.push(At { permission: n as u32, list: which as u8, item: m as u32 });
                 found.rules.push(Rule { id: Id::default(), service, peer, description });
             }
         }

@@ -1,26 +1,77 @@
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use engine::addr::MacAddr;
 use engine::policy::MAX_GROUPS;
 use ipnet::IpNet;
 
 use super::groups::group_id;
-use super::{cidr, is_id, keys, known, settings};
-use crate::model::{Attachment, Id, NetworkInterface, Subnet, TrackingTimeouts, Validated};
+use super::{Item, cidr, is_id, keys, known, settings};
+use crate::model::{Attachment, Id, NetworkInterface, SecurityGroup, Subnet, TrackingTimeouts, Validated};
+use crate::precedent::{KnownInterface, Precedent, ReadInterface};
 use crate::reader::Node;
 use crate::report::Report;
 
-/// What an interface owns, and which of the paths is the interface's.
+/// What an interface owns, and which item of the list it is.
 type Owned = (IpNet, usize);
 
+/// What is one interface's alone, in a VPC.
+#[derive(Default)]
+struct Taken<'v> {
+    macs: HashMap<(&'v str, MacAddr), &'v str>,
+    owned: HashMap<&'v str, Vec<Owned>>,
+}
+
+impl<'v> Taken<'v> {
+    /// Notes what an interface has; the one that has its MAC already.
+    fn note(&mut self, vpc: &'v str, interface: Mine<'_, 'v>) -> Option<&'v str> {
+        let Mine { item, id, mac, addresses, prefixes } = interface;
+        let ranges = addresses.iter().map(|a| IpNet::from(*a)).chain(prefixes.iter().copied());
+        self.owned.entry(vpc).or_default().extend(ranges.map(|net| (net, item)));
+        self.macs.insert((vpc, mac), id)
+    }
+}
+
+/// What of an interface no other may have.
+struct Mine<'i, 'v> {
+    item: usize,
+    id: &'v str,
+    mac: MacAddr,
+    addresses: &'i [IpAddr],
+    prefixes: &'i [IpNet],
+}
+
 /// Reads `NetworkInterfaces`. One that names no group has none yet.
-pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated) {
-    let mut paths = Vec::new();
-    let mut macs = HashMap::new();
-    let mut owned: HashMap<&str, Vec<Owned>> = HashMap::new();
-    for node in root.list(report, "NetworkInterfaces") {
+pub(super) fn read(
+    items: Vec<Item<'_, '_, KnownInterface>>,
+    report: &mut Report,
+    all: &mut Validated,
+    before: &Precedent,
+) -> Vec<Arc<ReadInterface>> {
+    let mut found = Vec::with_capacity(items.len());
+    let mut taken = Taken::default();
+    let changed = Changed::of(before, all);
+    for item in items {
+        let node = match item {
+            Item::Same(item, known) => {
+                let KnownInterface { read, interface } = known;
+                let NetworkInterface { id, vpc, mac, addresses, prefixes, .. } = &**interface;
+                report.notice_again(&read.notices, || item_path(item));
+                if changed.matters_to(interface, all) {
+                    report.doubt();
+                }
+                all.mention(vpc);
+                if taken.note(vpc, Mine { item, id, mac: *mac, addresses, prefixes }).is_some() {
+                    report.doubt();
+                }
+                found.push(read.clone());
+                continue;
+            }
+            Item::New(node) => node,
+        };
+        let noticed = report.noticed();
         known(&node, report, &keys::INTERFACE);
         let id = node.required(report, "NetworkInterfaceId");
         if let Some(id) = id.filter(|id| !is_id(id, "eni-")) {
@@ -46,14 +97,14 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
             let message = "You have specified two resources that belong to different networks.";
             report.fault("InvalidParameterValue", node.path_of("SubnetId"), message);
         }
-        if let Some(other) = macs.insert((vpc, mac), id) {
+        let mine = Mine { item: node.index(), id, mac, addresses: &addresses, prefixes: &prefixes };
+        if let Some(other) = taken.note(vpc, mine) {
             let message = format!("the MAC {mac} is that of '{other}' too");
             report.fault("InvalidParameterValue", node.path_of("MacAddress"), message);
         }
-        let ranges = addresses.iter().map(|a| IpNet::from(*a)).chain(prefixes.iter().copied());
-        owned.entry(vpc).or_default().extend(ranges.map(|net| (net, paths.len())));
-        paths.push(node.path());
-        all.vpcs.or_default(vpc);
+        all.mention(vpc);
+        let notices = report.own_notices(noticed, &node.path());
+        found.push(Arc::new(ReadInterface { id: id.into(), without_groups: groups.is_empty(), notices }));
         let interface = NetworkInterface {
             id: id.into(),
             vpc: vpc.into(),
@@ -74,14 +125,57 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
             );
         }
     }
-    for ranges in owned.into_values() {
-        check_overlaps(report, ranges, &paths);
+    for ranges in taken.owned.into_values() {
+        check_overlaps(report, ranges);
     }
+    found
+}
+
+fn item_path(item: usize) -> String {
+    format!("NetworkInterfaces[{item}]")
+}
+
+/// What interfaces refer to and is not what it was.
+struct Changed {
+    subnets: HashSet<Id>,
+    /// Whether any group is gone, or in another VPC.
+    groups: bool,
+    most_groups: usize,
+}
+
+impl Changed {
+    fn of(before: &Precedent, all: &Validated) -> Changed {
+        let Precedent { policy: before, undescribed, .. } = before;
+        // Nobody could name a group that was not described.
+        let moved = |(id, old, new): (&str, Option<&SecurityGroup>, Option<&SecurityGroup>)| {
+            old.is_some_and(|old| new.is_none_or(|new| new.vpc != old.vpc))
+                && !undescribed.iter().any(|u| u == id)
+        };
+        Changed {
+            subnets: before.subnets.differences(&all.subnets).map(|(id, ..)| id.into()).collect(),
+            groups: before.groups.differences(&all.groups).any(moved),
+            most_groups: most_groups(all),
+        }
+    }
+
+    /// Whether an interface that was right may not be so any more.
+    fn matters_to(&self, interface: &NetworkInterface, all: &Validated) -> bool {
+        let is_there = |id: &Id| all.groups.get(id).is_some_and(|group| group.vpc == interface.vpc);
+        interface.groups.len() > self.most_groups
+            || self.groups && !interface.groups.iter().all(is_there)
+            || !self.subnets.is_empty()
+                && interface.subnet.as_ref().is_some_and(|id| self.subnets.contains(id))
+    }
+}
+
+/// The groups that an interface may have.
+fn most_groups(all: &Validated) -> usize {
+    all.settings.quotas.map_or(MAX_GROUPS, |quotas| quotas.groups_per_interface)
 }
 
 /// Within a VPC, an address is one interface's; an interface's own prefixes
 /// do not nest.
-fn check_overlaps(report: &mut Report, mut ranges: Vec<Owned>, paths: &[String]) {
+fn check_overlaps(report: &mut Report, mut ranges: Vec<Owned>) {
     ranges.sort_unstable();
     // Blocks nest or are apart: sorted, one that overlaps an earlier one lies within it.
     let mut holder: Option<Owned> = None;
@@ -90,8 +184,8 @@ fn check_overlaps(report: &mut Report, mut ranges: Vec<Owned>, paths: &[String])
             Some((outer, by)) if outer.contains(&net) => {
                 let own_address = by == at && net.prefix_len() == net.max_prefix_len();
                 if !own_address {
-                    let message = format!("{net} overlaps {outer}, which {} has", paths[by]);
-                    report.fault("InvalidIPAddress.InUse", paths[at].as_str(), message);
+                    let message = format!("{net} overlaps {outer}, which {} has", item_path(by));
+                    report.fault("InvalidIPAddress.InUse", item_path(at), message);
                 }
             }
             _ => holder = Some((net, at)),
@@ -132,7 +226,7 @@ fn groups(report: &mut Report, node: &Node<'_, '_>, vpc: Option<&str>, all: &Val
             Some(_) => groups.push(id.into()),
         }
     }
-    let most = all.settings.quotas.map_or(MAX_GROUPS, |q| q.groups_per_interface);
+    let most = most_groups(all);
     if groups.len() > most {
         let message = format!("{} groups are more than the {most} that an interface may have", groups.len());
         report.fault("SecurityGroupsPerInterfaceLimitExceeded", node.path_of("Groups"), message);

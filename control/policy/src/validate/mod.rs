@@ -14,13 +14,18 @@ pub(crate) mod references;
 pub(crate) mod rule_ids;
 mod settings;
 
+use std::cmp::Ordering;
 use std::fmt::{self, Write};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::model::{SecurityGroup, Validated};
+pub(crate) use self::groups::Reference;
+use crate::model::{Id, Rule, SecurityGroup, Validated};
+use crate::outline::{self, List, Outline};
 use crate::ports::Ports;
+use crate::precedent::{Known, Object, Precedent, ReadGroup, ReadInterface, ReadRule};
 use crate::reader::Node;
 use crate::report::{Faults, Notice, Report};
 use crate::tree::{Arena, Tree};
@@ -55,12 +60,90 @@ pub fn validate_tree(document: &Tree<'_>, context: &Context<'_>) -> Result<(Vali
     let root = Node::root(document);
     if root.object(&mut report).is_some() {
         root.refuse_denials(&mut report);
-        read(&root, &mut report, &mut all, context);
+        read(&root, &mut report, &mut all, context, None);
     }
     report.finish().map(|notices| (all, notices))
 }
 
-fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated, context: &Context<'_>) {
+/// Why a document that was not read as a whole has to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Again {
+    /// Something is wrong.
+    Wrong,
+    /// Something that was taken over may be another today.
+    Doubtful,
+}
+
+/// What the long lists of a document say, each object by itself.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub groups: Vec<Arc<ReadGroup>>,
+    pub rules: Vec<Arc<ReadRule>>,
+    pub interfaces: Vec<Arc<ReadInterface>>,
+    /// Whether the default group of a VPC has the id of one that the document describes.
+    pub is_any_replaced: bool,
+}
+
+/// Validates a document whose long lists lie apart, taking over what is the same as in
+/// one before.
+pub(crate) fn validate_outline(
+    outline: &Outline<'_>,
+    context: &Context<'_>,
+    before: &Precedent,
+) -> Result<(Validated, Vec<Notice>, Found), Again> {
+    let mut report = Report::default();
+    let mut all = Validated::default();
+    let root = Node::root(&outline.rest);
+    root.refuse_denials(&mut report);
+    for (key, list) in [
+        ("SecurityGroups", &outline.groups),
+        ("SecurityGroupRules", &outline.rules),
+        ("NetworkInterfaces", &outline.interfaces),
+    ] {
+        list.news().for_each(|(n, value)| root.item(key, n, value).refuse_denials_in_item(&mut report));
+    }
+    all.groups = before.policy.groups.clone();
+    let gone = outline.groups.gone(&before.groups).map(Object::id);
+    gone.chain(before.undescribed.iter().map(Id::as_str)).for_each(|id| drop(all.groups.remove(id)));
+    all.interfaces = before.policy.interfaces.clone();
+    outline.interfaces.gone(&before.interfaces).for_each(|known| drop(all.interfaces.remove(known.id())));
+    let found = read(&root, &mut report, &mut all, context, Some((outline, before)));
+    if report.is_doubtful() {
+        return Err(Again::Doubtful);
+    }
+    report.finish().map(|notices| (all, notices, found)).map_err(|_| Again::Wrong)
+}
+
+/// An object of a long list of the document.
+enum Item<'v, 'p, K> {
+    /// One that is taken over, and which item of the list it is now.
+    Same(usize, &'v K),
+    /// One to be read.
+    New(Node<'v, 'p>),
+}
+
+/// The objects of a long list: where they lie apart, or in the document.
+fn items<'v, 's, K>(
+    root: &'s Node<'v, '_>,
+    report: &mut Report,
+    key: &'s str,
+    apart: Option<(&'v List<'v>, &'v [Known<K>])>,
+) -> Vec<Item<'v, 's, K>> {
+    let Some((list, known)) = apart else { return root.list(report, key).map(Item::New).collect() };
+    let item = |(n, item): (usize, &'v outline::Item<'v>)| match item {
+        outline::Item::Same(place) => Item::Same(n, &known[*place].object),
+        outline::Item::New(value) => Item::New(root.item(key, n, value)),
+    };
+    list.items.iter().enumerate().map(item).collect()
+}
+
+fn read(
+    root: &Node<'_, '_>,
+    report: &mut Report,
+    all: &mut Validated,
+    context: &Context<'_>,
+    apart: Option<(&Outline<'_>, &Precedent)>,
+) -> Found {
     known(root, report, &keys::DOCUMENT);
     let cut_short = root.string(report, "NextToken").is_some_and(|token| !token.is_empty());
     if cut_short && !context.partial {
@@ -72,23 +155,43 @@ fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated, context: 
     let described = networks::read(root, report, all);
     network_acls::read(root, report, all);
     prefix_lists::read(root, report, all);
-    let places = groups::read(root, report, all);
-    interfaces::read(root, report, all);
+    let none = Precedent::default();
+    let precedent = apart.map_or(&none, |(_, precedent)| precedent);
+    let before = &*precedent.policy;
+    // What groups and rules by themselves depend on.
+    let is_strict = all.settings.strict_rule_descriptions;
+    let takes_over = apart.is_some_and(|(outline, _)| outline.groups.has_same() || outline.rules.has_same());
+    if takes_over
+        && (is_strict != before.settings.strict_rule_descriptions
+            || before.prefix_lists.keys().any(|id| !all.prefix_lists.contains_key(id)))
+    {
+        report.doubt();
+    }
+    let list = apart.map(|(outline, precedent)| (&outline.groups, &*precedent.groups));
+    let places = groups::read(items(root, report, "SecurityGroups", list), report, all);
+    let list = apart.map(|(outline, precedent)| (&outline.interfaces, &*precedent.interfaces));
+    let interfaces = interfaces::read(items(root, report, "NetworkInterfaces", list), report, all, precedent);
     settings::check(report, all);
-    defaults::fill(&described, &places, all);
-    rule_ids::read(root, report, all);
-    references::check(report, all, &places);
-    quotas::check(report, all, &places);
+    let is_any_replaced = defaults::fill(&described, &places, all);
+    let list = apart.map(|(outline, precedent)| (&outline.rules, &*precedent.rules));
+    let rules = rule_ids::read(items(root, report, "SecurityGroupRules", list), report, all, before);
+    references::check(report, all, &places, before);
+    quotas::check(report, all, &places, before);
     bindings::read(root, report, all, context);
-    // The order of rules means nothing (S19): one order makes policies that say the same equal.
-    all.groups.change_all(sort_rules);
+    let groups = places.described.into_iter().map(|described| described.read).collect();
+    Found { groups, rules, interfaces, is_any_replaced }
 }
 
 /// One order of a group's rules, whichever they were given in.
 pub(crate) fn sort_rules(group: &mut SecurityGroup) {
     for rules in [&mut group.inbound, &mut group.outbound] {
-        rules.sort_by(|a, b| (a.service, &a.peer).cmp(&(b.service, &b.peer)));
+        rules.sort_by(order);
     }
+}
+
+/// The order of rules means nothing (S19): one order makes policies that say the same equal.
+fn order(one: &Rule, other: &Rule) -> Ordering {
+    (one.service, &one.peer).cmp(&(other.service, &other.peer))
 }
 
 fn known(node: &Node<'_, '_>, report: &mut Report, keys: &keys::Keys) {

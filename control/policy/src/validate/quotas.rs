@@ -1,14 +1,18 @@
 use ipnet::IpNet;
 
 use super::groups::Places;
+use crate::by_id::ById;
 use crate::model::{Peer, Rule, SecurityGroup, Validated};
 use crate::report::Report;
 
-/// Rules of each group, by direction and family (D20).
-pub(super) fn check(report: &mut Report, all: &Validated, places: &Places) {
-    for group in all.groups.values() {
-        let path = places.groups.get(&group.id).map_or("", |at| &places.paths[*at]);
-        check_group(report, all, group, |key| format!("{path}.{key}"));
+/// Rules of each group, by direction and family (D20); of those that were within the
+/// same quotas before not again.
+pub(super) fn check(report: &mut Report, all: &Validated, places: &Places, before: &Validated) {
+    let none = ById::default();
+    let as_before = all.settings.quotas == before.settings.quotas && all.prefix_lists == before.prefix_lists;
+    let checked = if as_before { &before.groups } else { &none };
+    for group in checked.differences(&all.groups).filter_map(|(_, _, group)| group) {
+        check_group(report, all, group, |key| format!("{}.{key}", places.path(&group.id)));
     }
 }
 

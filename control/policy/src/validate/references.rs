@@ -1,28 +1,39 @@
 use std::collections::{HashMap, HashSet};
 
-use super::groups::{Places, Reference};
-use crate::model::{Peer, Validated};
+use super::groups::{Described, Places};
+use crate::model::Validated;
 use crate::report::Report;
 
 /// What a reference may point to (S31): a group of the same VPC, or of one that
 /// is actively peered. A rule whose group is gone, or behind a peering that is,
 /// is stale: kept, and matches nothing (D10, S36). A group in a VPC that never
-/// was peered is refused.
-pub(super) fn check(report: &mut Report, all: &mut Validated, places: &Places) {
-    let vpcs: HashSet<&str> = all.groups.values().map(|g| g.vpc.as_str()).collect();
-    let scopes: HashMap<&str, HashSet<&str>> =
-        vpcs.into_iter().map(|vpc| (vpc, all.scopes(vpc).collect())).collect();
-    let mut stale = Vec::new();
-    for reference in &places.references {
-        let Some((vpc, id)) = referenced(all, reference) else { continue };
-        let in_scope = |other: &str| scopes.get(vpc).is_some_and(|scope| scope.contains(other));
-        if is_stale(report, all, (vpc, id), in_scope, reference.by_peering, || places.path(reference)) {
-            stale.push(reference);
+/// was peered is refused. References of groups that were taken over are looked at
+/// where they were not all in order, or groups or peerings are not what they were.
+pub(super) fn check(report: &mut Report, all: &mut Validated, places: &Places, before: &Validated) {
+    // Who is where decides what references are.
+    let as_before = all.peerings == before.peerings
+        && before
+            .groups
+            .differences(&all.groups)
+            .all(|(_, old, new)| old.zip(new).is_some_and(|(old, new)| old.vpc == new.vpc));
+    let mut scopes: HashMap<&str, HashSet<&str>> = HashMap::new();
+    let mut changed = Vec::new();
+    for Described { item, read, .. } in places.described.iter().filter(|d| !(as_before && d.was_in_order)) {
+        let Some(group) = all.groups.get(&read.id) else { continue };
+        for reference in &read.references {
+            let Some((id, was_stale)) = reference.peer(group) else { continue };
+            let scope = scopes.entry(&group.vpc).or_insert_with(|| all.scopes(&group.vpc).collect());
+            let in_scope = |other: &str| scope.contains(other);
+            let path = || reference.path(*item);
+            let is_stale = is_stale(report, all, (&group.vpc, id), in_scope, reference.by_peering, path);
+            if is_stale != was_stale {
+                changed.push((&read.id, reference, is_stale));
+            }
         }
     }
-    for reference in stale {
-        if let Some(Peer::Group { stale, .. }) = peer_mut(all, reference) {
-            *stale = true;
+    for (group, reference, is_stale) in changed {
+        if let Some(group) = all.groups.get_mut(group) {
+            reference.set_stale(group, is_stale);
         }
     }
 }
@@ -51,22 +62,6 @@ pub(crate) fn is_stale(
     };
     report.notice(path(), format!("{reason}: the rule is stale and matches nothing"));
     true
-}
-
-/// The VPC of the group that refers, and the group referred to.
-fn referenced<'v>(all: &'v Validated, reference: &Reference) -> Option<(&'v str, &'v str)> {
-    let group = all.groups.get(&reference.group)?;
-    let rules = if reference.egress { &group.outbound } else { &group.inbound };
-    match &rules.get(reference.rule)?.peer {
-        Peer::Group { id, .. } => Some((&group.vpc, id)),
-        Peer::Cidr(_) | Peer::PrefixList(_) => None,
-    }
-}
-
-fn peer_mut<'v>(all: &'v mut Validated, reference: &Reference) -> Option<&'v mut Peer> {
-    let group = all.groups.get_mut(&reference.group)?;
-    let rules = if reference.egress { &mut group.outbound } else { &mut group.inbound };
-    rules.get_mut(reference.rule).map(|rule| &mut rule.peer)
 }
 
 /// Whether a peering of the two is known at all, in force or not.

@@ -1,21 +1,30 @@
 use hashbrown::{HashMap, HashSet};
+use std::sync::Arc;
 
 use compact_str::format_compact;
 
 use super::groups::{InWords, NO_SOURCE, TWO_SOURCES, description, group_id, service};
-use super::{cidr, fnv, is_id, keys, known};
+use super::{Item, cidr, fnv, is_id, keys, known};
 use crate::model::{Peer, Rule, RuleService, SecurityGroup, Validated};
+use crate::precedent::{KnownRule, ReadRule};
 use crate::reader::Node;
 use crate::report::Report;
 
 /// Takes ids and descriptions from `SecurityGroupRules`, each of which must be
 /// a rule of its group, and makes ids for rules that have none.
-pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated) {
-    let items: Vec<_> = root.list(report, "SecurityGroupRules").collect();
-    if !items.is_empty() {
-        name_rules(&items, report, all);
+pub(super) fn read(
+    items: Vec<Item<'_, '_, KnownRule>>,
+    report: &mut Report,
+    all: &mut Validated,
+    before: &Validated,
+) -> Vec<Arc<ReadRule>> {
+    let found = if items.is_empty() { vec![] } else { name_rules(items, report, all) };
+    // What is as it was has ids.
+    let new = before.groups.differences(&all.groups).filter_map(|(_, _, group)| Some(group?.id.clone()));
+    for id in new.collect::<Vec<_>>() {
+        all.groups.get_mut(&id).into_iter().for_each(make_ids);
     }
-    all.groups.change_all(make_ids);
+    found
 }
 
 /// What tells a rule of a group from the others.
@@ -24,10 +33,17 @@ type Properties = (bool, RuleService, Peer);
 /// Where a rule of a group is: in which direction, and at which place.
 type At = (bool, usize);
 
-fn name_rules(items: &[Node<'_, '_>], report: &mut Report, all: &mut Validated) {
+fn name_rules(
+    items: Vec<Item<'_, '_, KnownRule>>,
+    report: &mut Report,
+    all: &mut Validated,
+) -> Vec<Arc<ReadRule>> {
     let strict = all.settings.strict_rule_descriptions;
     let mut rules: HashMap<&str, HashMap<Properties, At>> = HashMap::new();
-    let named: HashSet<&str> = items.iter().filter_map(|item| item.value.get("GroupId")?.as_str()).collect();
+    let nodes = items.iter().filter_map(|item| if let Item::New(node) = item { Some(node) } else { None });
+    let named: HashSet<&str> = nodes.clone().filter_map(|node| node.value.get("GroupId")?.as_str()).collect();
+    // Those taken over have ids of their own.
+    let is_any_new = nodes.clone().next().is_some();
     for group in named.into_iter().filter_map(|id| all.groups.get(id)) {
         let of = |egress: bool, rules: &[Rule]| {
             let at = |(n, r): (usize, &Rule)| ((egress, r.service, r.peer.clone()), (egress, n));
@@ -38,7 +54,21 @@ fn name_rules(items: &[Node<'_, '_>], report: &mut Report, all: &mut Validated) 
     }
     let mut names = Vec::new();
     let mut seen = HashSet::new();
-    for node in items {
+    let mut found = Vec::with_capacity(items.len());
+    for item in &items {
+        let node = match item {
+            Item::Same(item, rule) => {
+                let rule = &rule.read;
+                report.notice_again(&rule.notices, || format!("SecurityGroupRules[{item}]"));
+                if is_any_new && !seen.insert(&*rule.id) {
+                    report.doubt();
+                }
+                found.push(Arc::clone(rule));
+                continue;
+            }
+            Item::New(node) => node,
+        };
+        let noticed = report.noticed();
         known(node, report, &keys::RULE);
         let id = node.required(report, "SecurityGroupRuleId");
         if let Some(id) = id.filter(|id| !is_id(id, "sgr-")) {
@@ -58,6 +88,8 @@ fn name_rules(items: &[Node<'_, '_>], report: &mut Report, all: &mut Validated) 
         let description = description(report, node, strict);
         let (Some(id), Some(group), Some(egress)) = (id, group, egress) else { continue };
         let (Some(service), Some(peer)) = (service, peer) else { continue };
+        let notices = report.own_notices(noticed, &node.path());
+        found.push(Arc::new(ReadRule { id: id.into(), group: group.into(), notices }));
         if !seen.insert(id) {
             report.fault("InvalidParameterValue", node.path(), format!("the rule '{id}' is there twice"));
         }
@@ -84,6 +116,7 @@ fn name_rules(items: &[Node<'_, '_>], report: &mut Report, all: &mut Validated) 
             rule.description = Some(text.to_string());
         }
     }
+    found
 }
 
 /// From or to whom the rule is, by the one of four keys that is there.
