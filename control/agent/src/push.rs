@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use policy::{
     Arena, Context, Edited, Faults, Learned, Notice, Rulebook, SecurityGroup, Tree, Validated, edit, merge,
-    parse, self_check_by, self_check_changes, validate_tree,
+    parse, self_check_by, self_check_changes, self_check_push, validate_tree,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -289,6 +289,7 @@ impl Switch {
         };
         let check = || match change {
             Change::Action { .. } => self_check_changes(&book, &self.compiler, &snapshot, CHANGE_SAMPLES),
+            Change::Document(_) => self_check_push(&book, &self.compiler, &snapshot, SELF_CHECK_SAMPLES),
             _ => self_check_by(&book, |id| self.compiler.interface_id(id), &snapshot, SELF_CHECK_SAMPLES),
         };
         let kept = metrics

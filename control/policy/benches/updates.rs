@@ -13,8 +13,8 @@ mod large;
 use engine::snapshot::Snapshot;
 use large::large;
 use policy::{
-    Arena, Compiler, Context, Edited, Ports, Precedent, Rulebook, Validated, edit, self_check_by,
-    self_check_changes,
+    Arena, Compiler, Context, Edited, Ports, Precedent, Rulebook, Validated, edit, self_check_changes,
+    self_check_push,
 };
 use serde_json::json;
 
@@ -76,7 +76,7 @@ impl Control {
         times
             .time("self-check", || match single {
                 true => self_check_changes(&book, &self.compiler, &snapshot, 64),
-                false => self_check_by(&book, |id| self.compiler.interface_id(id), &snapshot, 2000),
+                false => self_check_push(&book, &self.compiler, &snapshot, 2000),
             })
             .expect("tables and rules agree");
         let start = Instant::now();

@@ -141,6 +141,38 @@ pub fn self_check_changes(
     check_each(book, all.into_iter(), |id| compiler.interface_id(id), snapshot, share, &concerned)
 }
 
+/// The same of a generation that a document has made. Of one that differs in little from
+/// the one before, what differs is asked about as of changes; the rest, which was asked
+/// about when it came, at every n-th interface, others from generation to generation.
+///
+/// # Errors
+/// As above.
+pub fn self_check_push(
+    book: &Rulebook,
+    compiler: &Compiler,
+    snapshot: &Snapshot,
+    samples: usize,
+) -> Result<usize, Box<Mismatch>> {
+    let interfaces = &book.policy().interfaces;
+    let number = |id: &str| compiler.interface_id(id);
+    if compiler.compiled_interfaces().len() > interfaces.len() / LITTLE {
+        return self_check_by(book, number, snapshot, samples);
+    }
+    let changed = self_check_changes(book, compiler, snapshot, samples)?;
+    let stride = (interfaces.len() * PACKETS).div_ceil(samples.max(1)).max(1);
+    let first = snapshot.generation as usize % stride;
+    let some = interfaces.values().skip(first).step_by(stride);
+    let share = (samples / interfaces.len().max(1)).max(8);
+    let rest = check_each(book, some, number, snapshot, share, &Concerned::default())?;
+    Ok(changed + rest)
+}
+
+/// Less than one interface in so many is little.
+const LITTLE: usize = 4;
+
+/// About so many packets are asked about at an interface, if not many.
+const PACKETS: usize = 80;
+
 /// What a change is about: rules that name these groups are asked about these
 /// addresses, whichever other rules are.
 #[derive(Default)]

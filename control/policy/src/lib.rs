@@ -26,7 +26,7 @@ mod validate;
 
 pub use by_id::ById;
 pub use changes::with_changes;
-pub use check::{Mismatch, self_check, self_check_by, self_check_changes};
+pub use check::{Mismatch, self_check, self_check_by, self_check_changes, self_check_push};
 pub use compile::{Compiler, InterfaceNames};
 pub use document::{merge, parse};
 pub use edit::{Edited, edit};

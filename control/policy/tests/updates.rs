@@ -14,7 +14,8 @@ use engine::snapshot::Snapshot;
 use large::large;
 use policy::oracle::Packet;
 use policy::{
-    Arena, Compiler, Edited, Rulebook, Validated, edit, oracle, self_check, self_check_changes, validate,
+    Arena, Compiler, Edited, Rulebook, Validated, edit, oracle, self_check, self_check_changes,
+    self_check_push, validate,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -105,6 +106,42 @@ fn tables_that_a_change_of_a_rule_did_not_reach_are_told() {
     assert!(self_check_changes(&book, &compiler, &after, 64).is_ok());
     let mismatch = self_check_changes(&book, &compiler, &before, 64).unwrap_err();
     assert!(compiler.compiled_interfaces().contains(&mismatch.interface), "{mismatch}");
+}
+
+#[test]
+fn tables_that_a_push_did_not_reach_are_told() {
+    let policy = large(1000, 100, 10);
+    let request = json!({ "GroupId": "sg-50", "IpPermissions": [
+        { "IpProtocol": "tcp", "FromPort": 9, "ToPort": 9, "IpRanges": [{ "CidrIp": "0.0.0.0/0" }] },
+    ] });
+    let Change { compiler, before, after, policy: next } =
+        change(&policy, "AuthorizeSecurityGroupIngress", &request);
+    let book = Rulebook::new(Arc::new(next));
+    let mismatch = self_check_push(&book, &compiler, &before, 2000).unwrap_err();
+    assert!(compiler.compiled_interfaces().contains(&mismatch.interface), "{mismatch}");
+    // What did not change is asked about in part, another one each time.
+    let whole = self_check(book.policy(), &compiler, &after, 2000).unwrap();
+    for generation in 0..40 {
+        let snapshot = Snapshot { generation, ..after.clone() };
+        let asked = self_check_push(&book, &compiler, &snapshot, 2000).unwrap();
+        assert!((1000..whole / 2).contains(&asked), "{asked} of {whole}");
+        let mut blocks_lost = snapshot.clone();
+        blocks_lost.tables.cidrs = Snapshot::closed().tables.cidrs;
+        assert!(self_check_push(&book, &compiler, &blocks_lost, 2000).is_err());
+        let mut members_lost = snapshot;
+        members_lost.tables.members = Snapshot::closed().tables.members;
+        assert!(self_check_push(&book, &compiler, &members_lost, 2000).is_err());
+    }
+}
+
+#[test]
+fn a_policy_that_is_new_is_asked_about_as_a_whole() {
+    let policy = large(1000, 100, 10);
+    let mut compiler = Compiler::new(20_000);
+    let snapshot = compiler.compile(&policy, 1, &ports()).unwrap();
+    let book = Rulebook::new(Arc::new(policy.clone()));
+    let asked = self_check_push(&book, &compiler, &snapshot, 2000).unwrap();
+    assert_eq!(asked, self_check(&policy, &compiler, &snapshot, 2000).unwrap());
 }
 
 /// Which interfaces differ.
