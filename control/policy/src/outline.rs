@@ -25,6 +25,8 @@ pub(crate) struct Outline<'d> {
     pub rules: List<'d>,
     /// `NetworkInterfaces`
     pub interfaces: List<'d>,
+    /// Whether any of what was read has to be searched for denials and deep nesting.
+    pub is_any_odd: bool,
 }
 
 /// The objects of a long list, and where each lies in the text.
@@ -81,8 +83,9 @@ pub(crate) fn outline<'d>(arena: &'d Arena, text: &'d str, before: &Precedent) -
     if walk.at != text.len() {
         return None;
     }
-    let mut outline = Outline { rest: arena.object(entries), groups, rules, interfaces };
+    let mut outline = Outline { rest: arena.object(entries), groups, rules, interfaces, is_any_odd: false };
     walk.read_what_is_touched(&mut outline, before)?;
+    outline.is_any_odd = walk.reader.is_any_odd();
     Some(outline)
 }
 

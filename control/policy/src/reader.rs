@@ -122,10 +122,13 @@ impl<'v, 'p> Node<'v, 'p> {
 
     /// The string under a key.
     pub fn string(&self, report: &mut Report, key: &str) -> Option<&'v str> {
-        let node = self.get(key)?;
-        let text = node.value.as_str();
+        self.get(key)?.text(report)
+    }
+
+    fn text(&self, report: &mut Report) -> Option<&'v str> {
+        let text = self.value.as_str();
         if text.is_none() {
-            node.wrong(report, "a string");
+            self.wrong(report, "a string");
         }
         text
     }
@@ -138,27 +141,32 @@ impl<'v, 'p> Node<'v, 'p> {
 
     /// The string under a key that must be there.
     pub fn required(&self, report: &mut Report, key: &str) -> Option<&'v str> {
-        if !self.has(key) {
+        let node = self.get(key);
+        if node.is_none() {
             self.missing(report, key);
         }
-        self.string(report, key)
+        node?.text(report)
     }
 
     /// The whole number under a key, within bounds.
     pub fn number(&self, report: &mut Report, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
-        let node = self.get(key)?;
-        let number = match node.value {
+        self.get(key)?.whole_number(report, range)
+    }
+
+    /// The whole number that this is, within bounds.
+    pub fn whole_number(&self, report: &mut Report, range: RangeInclusive<i64>) -> Option<i64> {
+        let number = match self.value {
             Tree::Number(number) => number.as_i64().filter(|n| range.contains(n)),
             _ => None,
         };
         if number.is_none() {
-            let found = match node.value {
+            let found = match self.value {
                 Tree::Number(n) => n.to_string(),
                 other => other.kind().to_string(),
             };
             let (low, high) = (range.start(), range.end());
             let message = format!("expected a whole number from {low} to {high}, found {found}");
-            report.fault("InvalidParameterValue", node.path(), message);
+            report.fault("InvalidParameterValue", self.path(), message);
         }
         number
     }
@@ -245,17 +253,11 @@ fn refuse_depth(value: &Tree<'_>, place: &Place<'_>, depth: usize, report: &mut 
 /// Whether a key and its value ask for traffic to be denied: an action that
 /// does not permit, or a key of denials that is not empty.
 fn denies(key: &str, value: &Tree<'_>) -> bool {
-    let is = |word: &str| key.eq_ignore_ascii_case(word);
-    if is("action") || is("ruleaction") || is("effect") {
+    if is_action(key) {
         let permits = |v: &str| ["allow", "permit", "accept"].iter().any(|p| v.eq_ignore_ascii_case(p));
         return value.as_str().is_some_and(|v| !permits(v));
     }
-    // Four letters at once, small ones: each key of a document is looked at.
-    let is_deny = |part: &[u8; 4]| u32::from_ne_bytes(*part) | 0x2020_2020 == u32::from_ne_bytes(*b"deny");
-    let bytes = key.as_bytes();
-    let is_of_denials = bytes.first_chunk().is_some_and(is_deny) || bytes.last_chunk().is_some_and(is_deny);
-    // The one exception is AWS's, of interfaces without a way to the internet; no rule.
-    if !is_of_denials || is("denyalligwtraffic") {
+    if !is_of_denials(key) {
         return false;
     }
     match value {
@@ -263,6 +265,24 @@ fn denies(key: &str, value: &Tree<'_>) -> bool {
         Tree::List(items) => !items.is_empty(),
         Tree::Bool(true) | Tree::Number(_) | Tree::String(_) | Tree::Object(_) => true,
     }
+}
+
+/// Whether there are values with which a key asks for traffic to be denied.
+pub(crate) fn may_deny(key: &str) -> bool {
+    is_action(key) || is_of_denials(key)
+}
+
+fn is_action(key: &str) -> bool {
+    ["action", "ruleaction", "effect"].iter().any(|word| key.eq_ignore_ascii_case(word))
+}
+
+fn is_of_denials(key: &str) -> bool {
+    // Four letters at once, small ones: each key of a document is looked at.
+    let is_deny = |part: &[u8; 4]| u32::from_ne_bytes(*part) | 0x2020_2020 == u32::from_ne_bytes(*b"deny");
+    let bytes = key.as_bytes();
+    let is = bytes.first_chunk().is_some_and(is_deny) || bytes.last_chunk().is_some_and(is_deny);
+    // The one exception is AWS's, of interfaces without a way to the internet; no rule.
+    is && !key.eq_ignore_ascii_case("denyalligwtraffic")
 }
 
 #[cfg(test)]

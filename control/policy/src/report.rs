@@ -98,14 +98,16 @@ impl Report {
     }
 
     /// The notices since there were so many, which are of the object at a place.
-    pub fn own_notices(&self, since: usize, place: &str) -> OwnNotices {
+    pub fn own_notices(&self, since: usize, place: impl Fn() -> String) -> OwnNotices {
+        if self.notices_not_listed > 0 {
+            return None;
+        }
         let own = |notice: &Notice| {
             // What was cut short depends on the place.
-            let path = notice.path.strip_prefix(place).filter(|_| notice.path.len() <= MAX_TEXT)?;
+            let path = notice.path.strip_prefix(&place()).filter(|_| notice.path.len() <= MAX_TEXT)?;
             Some(OwnNotice { path: path.into(), message: (*notice.message).into() })
         };
-        let all = self.notices_not_listed == 0;
-        all.then(|| self.notices[since..].iter().map(own).collect())?
+        self.notices[since..].iter().map(own).collect()
     }
 
     /// Says again what was noticed of an object, which is at this place now.

@@ -2,7 +2,7 @@
 //! in one arena, so that a hundred thousand of them take a few allocations and
 //! go all at once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use bumpalo::Bump;
@@ -10,6 +10,8 @@ use hashbrown::HashSet;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 use serde_json::{Number, Value};
+
+use crate::reader::may_deny;
 
 /// Where the values of documents lie.
 #[derive(Debug, Default)]
@@ -123,6 +125,16 @@ impl<'d> Object<'d> {
         Some(&self.0[at].1)
     }
 
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Keys and values, in the order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (&'d str, &'d Tree<'d>)> + use<'d> {
         self.0.iter().map(|(key, value)| (*key, value))
@@ -160,11 +172,34 @@ pub(crate) struct Reader<'d> {
     /// Items and entries of what is not read to its end yet, the innermost last.
     items: RefCell<Vec<Tree<'d>>>,
     entries: RefCell<Vec<(&'d str, Tree<'d>)>>,
+    /// How many lists and objects what is read now lies in.
+    depth: Cell<usize>,
+    is_any_odd: Cell<bool>,
 }
+
+/// Values that nest deeper are odd.
+const ODD_DEPTH: usize = 16;
 
 impl<'d> Reader<'d> {
     pub fn new(arena: &'d Arena) -> Reader<'d> {
-        Reader { arena, items: RefCell::default(), entries: RefCell::default() }
+        let (items, entries) = (RefCell::default(), RefCell::default());
+        Reader { arena, items, entries, depth: Cell::new(0), is_any_odd: Cell::new(false) }
+    }
+
+    /// Whether anything that was read nests deeply, or has a key that may deny something.
+    /// Nothing else has to be looked at for that.
+    pub fn is_any_odd(&self) -> bool {
+        self.is_any_odd.get()
+    }
+
+    /// Goes into a list or an object; the number of those around it.
+    fn enter(&self) -> usize {
+        let outer = self.depth.get();
+        self.depth.set(outer + 1);
+        if outer >= ODD_DEPTH {
+            self.is_any_odd.set(true);
+        }
+        outer
     }
 
     /// Whether the object whose entries begin at `start` has a key already. Once they
@@ -226,14 +261,17 @@ impl<'d> Visitor<'d> for &Reader<'d> {
     }
 
     fn visit_seq<A: SeqAccess<'d>>(self, mut items: A) -> Result<Tree<'d>, A::Error> {
+        let outer = self.enter();
         let start = self.items.borrow().len();
         while let Some(item) = items.next_element_seed(self)? {
             self.items.borrow_mut().push(item);
         }
+        self.depth.set(outer);
         Ok(self.arena.list(self.items.borrow_mut().drain(start..)))
     }
 
     fn visit_map<A: MapAccess<'d>>(self, mut entries: A) -> Result<Tree<'d>, A::Error> {
+        let outer = self.enter();
         let start = self.entries.borrow().len();
         let mut many = HashSet::new();
         while let Some(key) = entries.next_key_seed(self)? {
@@ -241,9 +279,13 @@ impl<'d> Visitor<'d> for &Reader<'d> {
             if self.has(key, start, &mut many) {
                 return Err(Error::custom(format!("the key '{key}' is there twice")));
             }
+            if may_deny(key) {
+                self.is_any_odd.set(true);
+            }
             let value = entries.next_value_seed(self)?;
             self.entries.borrow_mut().push((key, value));
         }
+        self.depth.set(outer);
         let mut entries = self.entries.borrow_mut();
         entries[start..].sort_unstable_by_key(|(key, _)| *key);
         Ok(Tree::Object(Object(self.arena.0.alloc_slice_fill_iter(entries.drain(start..)))))

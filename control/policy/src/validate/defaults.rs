@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 
 use compact_str::format_compact;
 
-use super::fnv;
+use super::Fnv;
 use super::groups::Places;
 use crate::model::{DEFAULT_GROUP, Id, Peer, Rule, RuleService, SecurityGroup, Validated};
 
@@ -65,7 +65,7 @@ fn add_default_groups(all: &mut Validated) -> bool {
         all.groups.values().filter(|g| g.name == DEFAULT_GROUP).map(|g| g.vpc.as_str()).collect();
     let missing: Vec<_> = all.vpcs.iter().filter(|(id, _)| !described.contains(id.as_str())).collect();
     let made = missing.into_iter().map(|(vpc, about)| {
-        let id = format_compact!("sg-0{:016x}", fnv(vpc));
+        let id = format_compact!("sg-0{:016x}", Fnv::of(vpc).0);
         SecurityGroup {
             inbound: vec![everything(Peer::Group { id: id.clone(), stale: false })],
             outbound: everything_out(about.ipv6),

@@ -4,6 +4,8 @@ use std::cell::OnceCell;
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::{Item, cidr, is_id, is_plain, keys, known, order};
 use crate::model::{Id, Peer, Rule, RuleService, SecurityGroup, Validated};
 use crate::precedent::{KnownGroup, ReadGroup};
@@ -188,7 +190,7 @@ pub(super) fn read<'v>(
         let (Some(id), Some(name), Some(description), Some(vpc)) = (id, name, description, vpc) else {
             continue;
         };
-        let notices = report.own_notices(noticed, &node.path());
+        let notices = report.own_notices(noticed, || node.path());
         note_name(report, &mut names, (vpc, name, id), || node.path());
         let without_egress = !node.has(EGRESS);
         if without_egress {
@@ -299,7 +301,7 @@ pub(crate) fn permissions(
     all: &Validated,
 ) -> Permissions {
     let mut found = Permissions::default();
-    let mut seen = HashSet::new();
+    let mut seen = Seen::default();
     for (n, node) in group.list(report, key).enumerate() {
         known(&node, report, &keys::PERMISSION);
         let service = service(report, &node);
@@ -308,13 +310,17 @@ pub(crate) fn permissions(
             for (m, item) in node.list(report, list).enumerate() {
                 sources += 1;
                 known(&item, report, &keys::PEER);
-                if item.has(about) && LISTS.iter().any(|(_, other)| *other != about && item.has(other)) {
+                let has_more = item.value.as_object().is_some_and(|object| object.len() > 1);
+                if has_more
+                    && item.has(about)
+                    && LISTS.iter().any(|(_, other)| *other != about && item.has(other))
+                {
                     report.fault("InvalidParameterCombination", item.path(), TWO_SOURCES);
                 }
                 let peer = peer(report, &item, about, all);
                 let description = description(report, &item, all.settings.strict_rule_descriptions);
                 let (Some(service), Some(peer)) = (service, peer) else { continue };
-                if !seen.insert((service, peer.clone())) {
+                if seen.has(&found.rules, service, &peer) {
                     let rule = InWords(&service, &peer);
                     let message = format!("the specified rule \"{rule}\" already exists");
                     report.fault("InvalidPermission.Duplicate", item.path(), message);
@@ -333,6 +339,24 @@ pub(crate) fn permissions(
         }
     }
     found
+}
+
+/// Finds a rule among those before it: of few by looking at each.
+#[derive(Default)]
+struct Seen(HashSet<(RuleService, Peer)>);
+
+impl Seen {
+    const FEW: usize = 16;
+
+    fn has(&mut self, rules: &[Rule], service: RuleService, peer: &Peer) -> bool {
+        if rules.len() < Seen::FEW {
+            return rules.iter().any(|rule| rule.service == service && rule.peer == *peer);
+        }
+        if self.0.is_empty() {
+            self.0.extend(rules.iter().map(|rule| (rule.service, rule.peer.clone())));
+        }
+        !self.0.insert((service, peer.clone()))
+    }
 }
 
 /// From or to whom an item of a permission is.
@@ -357,19 +381,56 @@ pub(crate) struct InWords<'r>(pub &'r RuleService, pub &'r Peer);
 
 impl fmt::Display for InWords<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let InWords(service, peer) = self;
-        write!(f, "peer: {peer}, ")?;
-        match service {
-            RuleService::All => f.write_str("ALL")?,
-            other => {
-                other.protocol().bytes().try_for_each(|b| f.write_char(b.to_ascii_uppercase().into()))?
-            }
-        }
-        if let Some((from, to)) = service.range() {
-            write!(f, ", from port: {from}, to port: {to}")?;
-        }
-        f.write_str(", ALLOW")
+        self.say(f)
     }
+}
+
+impl InWords<'_> {
+    /// Writes it. Ids are made of these words, thousands at a time: so what most rules
+    /// have is written without the ways of formatting.
+    pub fn say(&self, to: &mut impl Write) -> fmt::Result {
+        let InWords(service, peer) = self;
+        to.write_str("peer: ")?;
+        match peer {
+            Peer::Cidr(IpNet::V4(net)) => {
+                for (n, octet) in net.addr().octets().into_iter().enumerate() {
+                    to.write_str(if n == 0 { "" } else { "." })?;
+                    say_number(to, octet.into())?;
+                }
+                to.write_str("/")?;
+                say_number(to, net.prefix_len().into())?;
+            }
+            Peer::Group { id, stale: false } => to.write_str(id)?,
+            other => write!(to, "{other}")?,
+        }
+        to.write_str(", ")?;
+        match service.protocol() {
+            _ if **service == RuleService::All => to.write_str("ALL")?,
+            Cow::Borrowed("tcp") => to.write_str("TCP")?,
+            Cow::Borrowed("udp") => to.write_str("UDP")?,
+            other => to.write_str(&other.to_ascii_uppercase())?,
+        }
+        if let Some((from, up_to)) = service.range() {
+            to.write_str(", from port: ")?;
+            say_number(to, from)?;
+            to.write_str(", to port: ")?;
+            say_number(to, up_to)?;
+        }
+        to.write_str(", ALLOW")
+    }
+}
+
+/// A number of a rule: at most a port's, or -1.
+fn say_number(to: &mut impl Write, number: i64) -> fmt::Result {
+    let Ok(mut left) = u16::try_from(number) else { return write!(to, "{number}") };
+    let mut digits = [b'0'; 5];
+    let mut start = digits.len();
+    while left > 0 || start == digits.len() {
+        start -= 1;
+        digits[start] = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
+    to.write_str(std::str::from_utf8(&digits[start..]).map_err(|_| fmt::Error)?)
 }
 
 /// Protocol and ports, or ICMP type and code (D2 to D4).
@@ -419,13 +480,15 @@ fn protocol(report: &mut Report, node: &Node<'_, '_>) -> Option<Option<u8>> {
 
 /// TCP and UDP take both ends of a range (S22).
 fn ports(report: &mut Report, node: &Node<'_, '_>, protocol: u8) -> Option<RuleService> {
-    if !node.has("FromPort") || !node.has("ToPort") {
+    let ends = [node.get("FromPort"), node.get("ToPort")];
+    if ends.iter().any(Option::is_none) {
         let message = "Invalid value for portRange. Must specify both from and to ports with TCP/UDP.";
         report.fault("InvalidParameterValue", node.path(), message);
         return None;
     }
-    let mut port = |key| node.number(report, key, 0..=65535).and_then(|n| u16::try_from(n).ok());
-    let (from, to) = (port("FromPort"), port("ToPort"));
+    let mut port =
+        |end: Node<'_, '_>| end.whole_number(report, 0..=65535).and_then(|n| u16::try_from(n).ok());
+    let [from, to] = ends.map(|end| end.and_then(&mut port));
     let (from, to) = (from?, to?);
     if from > to {
         let message = format!("Invalid value for portRange: {from} is above {to}");

@@ -103,7 +103,7 @@ pub(super) fn read(
             report.fault("InvalidParameterValue", node.path_of("MacAddress"), message);
         }
         all.mention(vpc);
-        let notices = report.own_notices(noticed, &node.path());
+        let notices = report.own_notices(noticed, || node.path());
         found.push(Arc::new(ReadInterface { id: id.into(), without_groups: groups.is_empty(), notices }));
         let interface = NetworkInterface {
             id: id.into(),

@@ -94,13 +94,15 @@ pub(crate) fn validate_outline(
     let mut report = Report::default();
     let mut all = Validated::default();
     let root = Node::root(&outline.rest);
-    root.refuse_denials(&mut report);
-    for (key, list) in [
-        ("SecurityGroups", &outline.groups),
-        ("SecurityGroupRules", &outline.rules),
-        ("NetworkInterfaces", &outline.interfaces),
-    ] {
-        list.news().for_each(|(n, value)| root.item(key, n, value).refuse_denials_in_item(&mut report));
+    if outline.is_any_odd {
+        root.refuse_denials(&mut report);
+        for (key, list) in [
+            ("SecurityGroups", &outline.groups),
+            ("SecurityGroupRules", &outline.rules),
+            ("NetworkInterfaces", &outline.interfaces),
+        ] {
+            list.news().for_each(|(n, value)| root.item(key, n, value).refuse_denials_in_item(&mut report));
+        }
     }
     all.groups = before.policy.groups.clone();
     let gone = outline.groups.gone(&before.groups).map(Object::id);
@@ -244,16 +246,25 @@ pub(crate) fn is_id(id: &str, prefix: &str) -> bool {
 }
 
 /// FNV-1a, for ids that must be the same in every version of the switch.
-fn fnv(text: impl fmt::Display) -> u64 {
-    struct Fnv(u64);
-    impl Write for Fnv {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            self.0 = text.bytes().fold(self.0, step);
-            Ok(())
-        }
+#[derive(Clone, Copy)]
+struct Fnv(u64);
+
+impl Fnv {
+    /// Of a text.
+    fn of(text: &str) -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325).and(text)
     }
-    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
-    write!(hash, "{text}").expect("numbers take any text");
-    hash.0
+
+    /// Of that and a text behind it.
+    fn and(self, text: &str) -> Fnv {
+        let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        Fnv(text.bytes().fold(self.0, step))
+    }
+}
+
+impl Write for Fnv {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        *self = self.and(text);
+        Ok(())
+    }
 }

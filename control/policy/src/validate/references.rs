@@ -1,4 +1,4 @@
-use std::collections::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 
 use super::groups::{Described, Places};
 use crate::model::Validated;
@@ -20,9 +20,9 @@ pub(super) fn check(report: &mut Report, all: &mut Validated, places: &Places, b
     let mut changed = Vec::new();
     for Described { item, read, .. } in places.described.iter().filter(|d| !(as_before && d.was_in_order)) {
         let Some(group) = all.groups.get(&read.id) else { continue };
+        let scope = scopes.entry(&group.vpc).or_insert_with(|| all.scopes(&group.vpc).collect());
         for reference in &read.references {
             let Some((id, was_stale)) = reference.peer(group) else { continue };
-            let scope = scopes.entry(&group.vpc).or_insert_with(|| all.scopes(&group.vpc).collect());
             let in_scope = |other: &str| scope.contains(other);
             let path = || reference.path(*item);
             let is_stale = is_stale(report, all, (&group.vpc, id), in_scope, reference.by_peering, path);
@@ -31,6 +31,7 @@ pub(super) fn check(report: &mut Report, all: &mut Validated, places: &Places, b
             }
         }
     }
+    drop(scopes);
     for (group, reference, is_stale) in changed {
         if let Some(group) = all.groups.get_mut(group) {
             reference.set_stale(group, is_stale);

@@ -1,11 +1,9 @@
 use hashbrown::{HashMap, HashSet};
 use std::sync::Arc;
 
-use compact_str::format_compact;
-
 use super::groups::{InWords, NO_SOURCE, TWO_SOURCES, description, group_id, service};
-use super::{Item, cidr, fnv, is_id, keys, known};
-use crate::model::{Peer, Rule, RuleService, SecurityGroup, Validated};
+use super::{Fnv, Item, cidr, is_id, keys, known};
+use crate::model::{Id, Peer, Rule, RuleService, SecurityGroup, Validated};
 use crate::precedent::{KnownRule, ReadRule};
 use crate::reader::Node;
 use crate::report::Report;
@@ -88,7 +86,7 @@ fn name_rules(
         let description = description(report, node, strict);
         let (Some(id), Some(group), Some(egress)) = (id, group, egress) else { continue };
         let (Some(service), Some(peer)) = (service, peer) else { continue };
-        let notices = report.own_notices(noticed, &node.path());
+        let notices = report.own_notices(noticed, || node.path());
         found.push(Arc::new(ReadRule { id: id.into(), group: group.into(), notices }));
         if !seen.insert(id) {
             report.fault("InvalidParameterValue", node.path(), format!("the rule '{id}' is there twice"));
@@ -145,10 +143,75 @@ fn peer(report: &mut Report, node: &Node<'_, '_>) -> Option<Peer> {
 /// Makes ids from what rules are, so that the same rule has the same id after a restart.
 pub(crate) fn make_ids(group: &mut SecurityGroup) {
     let SecurityGroup { id, inbound, outbound, .. } = group;
-    for (direction, rules) in [("in", inbound), ("out", outbound)] {
+    for (direction, rules) in [(" in ", inbound), (" out ", outbound)] {
+        let group = Fnv::of(id).and(direction);
         for rule in rules.iter_mut().filter(|r| r.id.is_empty()) {
-            let words = InWords(&rule.service, &rule.peer);
-            rule.id = format_compact!("sgr-0{:016x}", fnv(format_args!("{id} {direction} {words}")));
+            let mut hash = group;
+            InWords(&rule.service, &rule.peer).say(&mut hash).expect("numbers take any text");
+            rule.id = rule_id(hash.0);
+        }
+    }
+}
+
+/// `sgr-0` and 16 hex digits: by hand, since a document has thousands.
+fn rule_id(hash: u64) -> Id {
+    let mut text = *b"sgr-00000000000000000";
+    for (digit, place) in (0..16).rev().zip(&mut text[5..]) {
+        *place = b"0123456789abcdef"[(hash >> (4 * digit)) as usize & 15];
+    }
+    Id::from_utf8(text).expect("hex digits are UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_rules_stay_what_they_are() {
+        let rule = |service, peer: &str| {
+            let peer = match peer.parse() {
+                Ok(block) => Peer::Cidr(block),
+                Err(_) => Peer::Group { id: peer.into(), stale: false },
+            };
+            Rule { id: Id::default(), service, peer, description: None }
+        };
+        let default = "sg-04eeef02328d5a717";
+        let mut group = SecurityGroup {
+            id: default.into(),
+            name: String::new(),
+            description: String::new(),
+            vpc: "vpc-1".into(),
+            inbound: vec![rule(RuleService::All, default)],
+            outbound: vec![rule(RuleService::All, "0.0.0.0/0")],
+        };
+        make_ids(&mut group);
+        assert_eq!(group.inbound[0].id, "sgr-0053c245f699ff1ba");
+        assert_eq!(group.outbound[0].id, "sgr-096a86b871d703a4c");
+        assert_eq!(
+            [0, 0xf, u64::MAX].map(rule_id),
+            ["sgr-00000000000000000", "sgr-0000000000000000f", "sgr-0ffffffffffffffff"]
+        );
+    }
+
+    #[test]
+    fn rules_in_words_are_as_ec2_has_them() {
+        let words = |service, peer: Peer| InWords(&service, &peer).to_string();
+        let block = |text: &str| Peer::Cidr(text.parse().unwrap());
+        let group = |stale| Peer::Group { id: "sg-1".into(), stale };
+        let ports = RuleService::Ports(6, 0, 65_535);
+        for (service, peer, expected) in [
+            (ports, block("10.20.0.255/32"), "10.20.0.255/32, TCP, from port: 0, to port: 65535"),
+            (RuleService::Ports(17, 9, 10), block("0.0.0.0/0"), "0.0.0.0/0, UDP, from port: 9, to port: 10"),
+            (RuleService::All, block("2001:db8::/32"), "2001:db8::/32, ALL"),
+            (RuleService::Icmp(1, Some(8), None), group(false), "sg-1, ICMP, from port: 8, to port: -1"),
+            (
+                RuleService::Icmp(58, None, None),
+                group(true),
+                "sg-1 (stale), ICMPV6, from port: -1, to port: -1",
+            ),
+            (RuleService::Protocol(47, None), Peer::PrefixList("pl-1".into()), "pl-1, 47"),
+        ] {
+            assert_eq!(words(service, peer), format!("peer: {expected}, ALLOW"));
         }
     }
 }
