@@ -35,9 +35,9 @@ impl<T> ById<T> {
         self.0.get(id).map(Arc::as_ref)
     }
 
-    /// The same, to be shared.
-    pub(crate) fn get_shared(&self, id: &str) -> Option<&Arc<T>> {
-        self.0.get(id)
+    /// All of them, to be shared.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = (&str, &Arc<T>)> {
+        self.0.iter().map(|(id, object)| (id.as_str(), object))
     }
 
     /// Whether there is one of this id.

@@ -8,9 +8,10 @@
 //! object refers to, and quotas. Where such a thing has changed in a way that is not
 //! followed, and where anything is wrong, the document is read from the beginning.
 
-use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use crate::document::{merge, parse};
 use crate::model::{Id, NetworkInterface, SecurityGroup, Validated};
@@ -236,27 +237,28 @@ impl Learned {
     pub fn precedent(self, bytes: &[u8], policy: &Arc<Validated>) -> Option<Precedent> {
         let Lists { found, at: [groups_at, rules_at, interfaces_at] } = self.0?;
         let text = text(bytes)?.into();
-        let described: HashSet<&str> = found.groups.iter().map(|read| &*read.id).collect();
-        let undescribed = policy.groups.keys().filter(|id| !described.contains(id.as_str()));
-        let undescribed: Vec<Id> = undescribed.cloned().collect();
-        let rule = |(read, at): (Arc<ReadRule>, _)| {
-            let is_of_described = !undescribed.contains(&read.group);
-            Known { at, object: KnownRule { read, is_of_described } }
-        };
+        let mut groups: HashMap<&str, &Arc<SecurityGroup>> = policy.groups.shared().collect();
         let group = |(read, at): (Arc<ReadGroup>, _)| {
-            let group = policy.groups.get_shared(&read.id)?.clone();
+            let group = groups.remove(&*read.id)?.clone();
             let is_stale =
                 read.references.iter().any(|r| r.peer(&group).is_some_and(|(_, is_stale)| is_stale));
             Some(Known { at, object: KnownGroup { read, group, is_stale } })
         };
+        let known_groups = found.groups.into_iter().zip(groups_at).map(group).collect::<Option<_>>()?;
+        let undescribed: Vec<Id> = groups.into_keys().map(Id::from).collect();
+        let interfaces: HashMap<&str, &Arc<NetworkInterface>> = policy.interfaces.shared().collect();
         let interface = |(read, at): (Arc<ReadInterface>, _)| {
-            let interface = policy.interfaces.get_shared(&read.id)?.clone();
+            let interface = Arc::clone(interfaces.get(&*read.id)?);
             Some(Known { at, object: KnownInterface { read, interface } })
+        };
+        let rule = |(read, at): (Arc<ReadRule>, _)| {
+            let is_of_described = !undescribed.contains(&read.group);
+            Known { at, object: KnownRule { read, is_of_described } }
         };
         Some(Precedent {
             text,
             policy: policy.clone(),
-            groups: found.groups.iter().cloned().zip(groups_at).map(group).collect::<Option<_>>()?,
+            groups: known_groups,
             rules: found.rules.into_iter().zip(rules_at).map(rule).collect(),
             interfaces: found
                 .interfaces

@@ -53,6 +53,8 @@ pub(super) fn read(
     let mut found = Vec::with_capacity(items.len());
     let mut taken = Taken::default();
     let changed = Changed::of(before, all);
+    // Of those that got along before, none takes what is another's.
+    let is_any_new = items.iter().any(|item| matches!(item, Item::New(_)));
     for item in items {
         let node = match item {
             Item::Same(item, known) => {
@@ -63,7 +65,8 @@ pub(super) fn read(
                     report.doubt();
                 }
                 all.mention(vpc);
-                if taken.note(vpc, Mine { item, id, mac: *mac, addresses, prefixes }).is_some() {
+                if is_any_new && taken.note(vpc, Mine { item, id, mac: *mac, addresses, prefixes }).is_some()
+                {
                     report.doubt();
                 }
                 found.push(read.clone());
