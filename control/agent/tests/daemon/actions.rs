@@ -101,3 +101,23 @@ fn s56_d10_a_refused_change_changes_nothing() {
     // At the quota's edge there is room.
     assert_eq!(act(&daemon, authorize, &[("if-match", "\"1\"")], &ports(1, 58)).status, 200);
 }
+
+#[test]
+fn a_document_pushed_again_undoes_single_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), &[]);
+    daemon.push(&document());
+    let before = daemon.get("/v1/policy").json();
+    let rule = json!({ "GroupId": "sg-web", "IpPermissions": [
+        { "IpProtocol": "udp", "FromPort": 1, "ToPort": 1, "IpRanges": [{ "CidrIp": "10.0.0.0/8" }] },
+    ] });
+    assert_eq!(act(&daemon, "AuthorizeSecurityGroupIngress", &[], &rule).status, 200);
+    assert_ne!(daemon.get("/v1/policy").json(), before);
+    // One that is refused leaves no trace in what the next takes over.
+    let mut wrong = document();
+    wrong["SecurityGroups"][0]["IpPermissions"] = json!([{ "IpProtocol": "none" }]);
+    let refused = daemon.put("", &[], wrong.to_string().as_bytes());
+    assert_eq!((refused.status, refused.errors()[0].0.as_str()), (400, "InvalidParameterValue"));
+    assert_eq!(daemon.push(&document())["generation"], 3);
+    assert_eq!(daemon.get("/v1/policy").json(), before);
+}
