@@ -154,6 +154,58 @@ fn notices_and_errors_name_the_places_of_now() {
     assert_eq!(paths(json!([stale, noticed])), at(1, 0));
 }
 
+#[test]
+fn what_an_object_depends_on_besides_its_bytes_is_looked_at() {
+    let permission = json!({ "IpProtocol": "tcp", "FromPort": 1, "ToPort": 1,
+        "IpRanges": [{ "CidrIp": "10.0.0.0/8", "Description": "one & two" }, { "CidrIp": "10.0.0.0/9" }],
+        "PrefixListIds": [{ "PrefixListId": "pl-1" }] });
+    let mut of_subnet = interface("eni-1", "vpc-1", "10.0.0.11", &["sg-1", "sg-2"]);
+    of_subnet["SubnetId"] = json!("subnet-1");
+    let subnet =
+        |vpc: &str, block: &str| json!([{ "SubnetId": "subnet-1", "VpcId": vpc, "CidrBlock": block }]);
+    let list =
+        |weight: u32| json!([{ "PrefixListId": "pl-1", "AddressFamily": "IPv4", "MaxEntries": weight }]);
+    let usual = json!({
+        "SecurityGroups": [
+            group("sg-1", "vpc-1", json!([permission]), json!([])), group("sg-2", "vpc-1", json!([]), json!([])),
+        ],
+        "NetworkInterfaces": [of_subnet], "PrefixLists": list(5), "Subnets": subnet("vpc-1", "10.0.0.0/24"),
+    });
+    let mut precedent = Precedent::default();
+    let mut expect = |document: &Value, code: Option<&str>| {
+        let outcome = next(&mut precedent, &document.to_string());
+        assert_eq!(outcome, from_scratch(&document.to_string()));
+        let found = outcome.as_ref().err().map(|faults| faults.errors[0].code);
+        assert_eq!(found, code, "{document}");
+    };
+    for (key, value, code) in [
+        ("Settings", json!({ "StrictRuleDescriptions": true }), Some("InvalidParameterValue")),
+        (
+            "Settings",
+            json!({ "Quotas": { "RulesPerSecurityGroup": 6 } }),
+            Some("RulesPerSecurityGroupLimitExceeded"),
+        ),
+        (
+            "Settings",
+            json!({ "Quotas": { "SecurityGroupsPerInterface": 1 } }),
+            Some("SecurityGroupsPerInterfaceLimitExceeded"),
+        ),
+        ("Settings", json!({ "Timeouts": { "UdpTimeout": 31 } }), None),
+        ("PrefixLists", json!([]), Some("InvalidPrefixListId.NotFound")),
+        ("PrefixLists", list(59), Some("RulesPerSecurityGroupLimitExceeded")),
+        ("PrefixLists", list(58), None),
+        ("Subnets", subnet("vpc-1", "10.9.0.0/24"), Some("InvalidParameterValue")),
+        ("Subnets", subnet("vpc-2", "10.0.0.0/24"), Some("InvalidParameterValue")),
+        ("Subnets", subnet("vpc-1", "10.0.0.0/25"), None),
+        ("Subnets", json!([]), None),
+    ] {
+        expect(&usual, None);
+        let mut changed = usual.clone();
+        changed[key] = value;
+        expect(&changed, code);
+    }
+}
+
 const LISTS: [&str; 3] = ["SecurityGroups", "SecurityGroupRules", "NetworkInterfaces"];
 
 /// What is done to a document: which edit, and two numbers to choose by.
