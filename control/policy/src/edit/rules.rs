@@ -6,9 +6,10 @@ use super::{existing_group, no_group, strings};
 use crate::model::{Id, Peer, Rule, SecurityGroup, Validated};
 use crate::reader::Node;
 use crate::report::Report;
-use crate::validate::groups::{InWords, Permissions, description, permissions};
+use crate::validate::groups::{Permissions, description, permissions};
 use crate::validate::references::is_stale;
 use crate::validate::rule_ids::make_ids;
+use crate::validate::words::InWords;
 
 const PERMISSIONS: &str = "IpPermissions";
 const RULE_IDS: &str = "SecurityGroupRuleIds";

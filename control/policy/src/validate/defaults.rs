@@ -3,7 +3,7 @@ use std::collections::{HashMap, HashSet};
 use compact_str::format_compact;
 
 use super::Fnv;
-use super::groups::Places;
+use super::places::Places;
 use crate::model::{DEFAULT_GROUP, Id, Peer, Rule, RuleService, SecurityGroup, Validated};
 
 /// Adds what a document need not say: the default group of each VPC, the

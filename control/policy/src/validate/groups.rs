@@ -1,11 +1,11 @@
 use hashbrown::{HashMap, HashSet};
 use std::borrow::Cow;
-use std::cell::OnceCell;
-use std::fmt::{self, Write};
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
+use super::places::{
+    At, Described, EGRESS, INGRESS, LISTS, Places, Reference, item_path, reference_path, rule_path,
+};
+use super::words::InWords;
 use super::{Item, cidr, is_id, is_plain, keys, known, order};
 use crate::model::{Id, Peer, Rule, RuleService, SecurityGroup, Validated};
 use crate::precedent::{KnownGroup, ReadGroup};
@@ -19,96 +19,6 @@ pub(crate) const TWO_SOURCES: &str =
     "Only one of cidrIp, cidrIpv6, prefixListId, or referencedGroupId can be specified";
 const BAD_DESCRIPTION: &str = "Invalid rule description. Valid descriptions are strings less than 256 \
     characters from the following set: a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*";
-
-/// What later checks need to know of where things are in the document.
-#[derive(Default)]
-pub(super) struct Places {
-    /// What describes groups, in order.
-    pub described: Vec<Described>,
-    /// Which items of the list describe groups, by their ids: made when it is asked for.
-    items: OnceCell<HashMap<Id, usize>>,
-}
-
-/// What describes a group.
-pub(super) struct Described {
-    /// Which item of the list.
-    pub item: usize,
-    /// The group by itself.
-    pub read: Arc<ReadGroup>,
-    /// Whether it is taken over with references that were all in order.
-    pub was_in_order: bool,
-}
-
-/// A rule of a group that refers to a group.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Reference {
-    egress: bool,
-    /// Whether the document says that it goes through a peering.
-    pub by_peering: bool,
-    /// Which of the group's rules, once these are in order.
-    rule: u32,
-    at: At,
-}
-
-impl Reference {
-    /// The group referred to, and whether the reference is stale.
-    pub fn peer<'g>(&self, group: &'g SecurityGroup) -> Option<(&'g Id, bool)> {
-        let rules = if self.egress { &group.outbound } else { &group.inbound };
-        match &rules.get(self.rule as usize)?.peer {
-            Peer::Group { id, stale } => Some((id, *stale)),
-            Peer::Cidr(_) | Peer::PrefixList(_) => None,
-        }
-    }
-
-    /// Makes it stale, or no longer.
-    pub fn set_stale(&self, group: &mut SecurityGroup, is_stale: bool) {
-        let rules = if self.egress { &mut group.outbound } else { &mut group.inbound };
-        if let Some(Peer::Group { stale, .. }) = rules.get_mut(self.rule as usize).map(|rule| &mut rule.peer)
-        {
-            *stale = is_stale;
-        }
-    }
-
-    /// Its path.
-    pub fn path(&self, item: usize) -> String {
-        let key = if self.egress { EGRESS } else { INGRESS };
-        format!("{}.{}", item_path(item), reference_path(key, self.at))
-    }
-}
-
-fn item_path(item: usize) -> String {
-    format!("{GROUPS}[{item}]")
-}
-
-impl Places {
-    /// The path of what describes a group; empty for one that is not described.
-    pub fn path(&self, group: &str) -> String {
-        let ids =
-            || self.described.iter().map(|described| (described.read.id.clone(), described.item)).collect();
-        self.items.get_or_init(ids).get(group).map_or(String::new(), |item| item_path(*item))
-    }
-}
-
-const GROUPS: &str = "SecurityGroups";
-const INGRESS: &str = "IpPermissions";
-const EGRESS: &str = "IpPermissionsEgress";
-
-/// Where a rule is among permissions: which, which list of it, and which item.
-#[derive(Clone, Copy, Debug)]
-struct At {
-    permission: u32,
-    list: u8,
-    item: u32,
-}
-
-fn rule_path(key: &str, At { permission, list, item }: At) -> String {
-    let (list, _) = LISTS[usize::from(list)];
-    format!("{key}[{permission}].{list}[{item}]")
-}
-
-fn reference_path(key: &str, at: At) -> String {
-    format!("{}.GroupId", rule_path(key, at))
-}
 
 /// The rules of one direction, where each is, and which refer to groups.
 #[derive(Default)]
@@ -285,14 +195,6 @@ pub(crate) fn description<'v>(report: &mut Report, node: &Node<'v, '_>, strict: 
     Some(text)
 }
 
-/// The lists of a permission, each with the key that its items are about.
-const LISTS: [(&str, &str); 4] = [
-    ("IpRanges", "CidrIp"),
-    ("Ipv6Ranges", "CidrIpv6"),
-    ("PrefixListIds", "PrefixListId"),
-    ("UserIdGroupPairs", "GroupId"),
-];
-
 /// The rules of one direction: one for each source of each permission.
 pub(crate) fn permissions(
     report: &mut Report,
@@ -374,63 +276,6 @@ fn peer(report: &mut Report, item: &Node<'_, '_>, about: &str, all: &Validated) 
         }
         _ => group_id(report, item, about).map(|id| Peer::Group { id: id.into(), stale: false }),
     }
-}
-
-/// A rule as EC2's messages name it.
-pub(crate) struct InWords<'r>(pub &'r RuleService, pub &'r Peer);
-
-impl fmt::Display for InWords<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.say(f)
-    }
-}
-
-impl InWords<'_> {
-    /// Writes it. Ids are made of these words, thousands at a time: so what most rules
-    /// have is written without the ways of formatting.
-    pub fn say(&self, to: &mut impl Write) -> fmt::Result {
-        let InWords(service, peer) = self;
-        to.write_str("peer: ")?;
-        match peer {
-            Peer::Cidr(IpNet::V4(net)) => {
-                for (n, octet) in net.addr().octets().into_iter().enumerate() {
-                    to.write_str(if n == 0 { "" } else { "." })?;
-                    say_number(to, octet.into())?;
-                }
-                to.write_str("/")?;
-                say_number(to, net.prefix_len().into())?;
-            }
-            Peer::Group { id, stale: false } => to.write_str(id)?,
-            other => write!(to, "{other}")?,
-        }
-        to.write_str(", ")?;
-        match service.protocol() {
-            _ if **service == RuleService::All => to.write_str("ALL")?,
-            Cow::Borrowed("tcp") => to.write_str("TCP")?,
-            Cow::Borrowed("udp") => to.write_str("UDP")?,
-            other => to.write_str(&other.to_ascii_uppercase())?,
-        }
-        if let Some((from, up_to)) = service.range() {
-            to.write_str(", from port: ")?;
-            say_number(to, from)?;
-            to.write_str(", to port: ")?;
-            say_number(to, up_to)?;
-        }
-        to.write_str(", ALLOW")
-    }
-}
-
-/// A number of a rule: at most a port's, or -1.
-fn say_number(to: &mut impl Write, number: i64) -> fmt::Result {
-    let Ok(mut left) = u16::try_from(number) else { return write!(to, "{number}") };
-    let mut digits = [b'0'; 5];
-    let mut start = digits.len();
-    while left > 0 || start == digits.len() {
-        start -= 1;
-        digits[start] = b'0' + (left % 10) as u8;
-        left /= 10;
-    }
-    to.write_str(std::str::from_utf8(&digits[start..]).map_err(|_| fmt::Error)?)
 }
 
 /// Protocol and ports, or ICMP type and code (D2 to D4).

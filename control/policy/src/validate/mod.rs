@@ -8,11 +8,13 @@ mod keys;
 mod locations;
 mod network_acls;
 mod networks;
+mod places;
 mod prefix_lists;
 pub(crate) mod quotas;
 pub(crate) mod references;
 pub(crate) mod rule_ids;
 mod settings;
+pub(crate) mod words;
 
 use std::cmp::Ordering;
 use std::fmt::{self, Write};
@@ -21,7 +23,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde_json::Value;
 
-pub(crate) use self::groups::Reference;
+pub(crate) use self::places::Reference;
 use crate::model::{Id, Rule, SecurityGroup, Validated};
 use crate::outline::{self, List, Outline};
 use crate::ports::Ports;

@@ -1,6 +1,6 @@
 use ipnet::IpNet;
 
-use super::groups::Places;
+use super::places::Places;
 use crate::by_id::ById;
 use crate::model::{Peer, Rule, SecurityGroup, Validated};
 use crate::report::Report;

@@ -1,6 +1,6 @@
 use hashbrown::{HashMap, HashSet};
 
-use super::groups::{Described, Places};
+use super::places::{Described, Places};
 use crate::model::Validated;
 use crate::report::Report;
 

@@ -1,7 +1,8 @@
 use hashbrown::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::groups::{InWords, NO_SOURCE, TWO_SOURCES, description, group_id, service};
+use super::groups::{NO_SOURCE, TWO_SOURCES, description, group_id, service};
+use super::words::InWords;
 use super::{Fnv, Item, cidr, is_id, keys, known};
 use crate::model::{Id, Peer, Rule, RuleService, SecurityGroup, Validated};
 use crate::precedent::{KnownRule, ReadRule};
