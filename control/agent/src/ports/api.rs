@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use worker::Spreading;
 
-use super::{Known, PortError, State, no_more};
+use super::{Known, PortError, State};
 use crate::api::{Api, MAX_QUESTION, if_match, in_time, read};
 use crate::error::ApiError;
 use crate::switch::Switch;
@@ -93,7 +93,7 @@ impl From<PortError> for ApiError {
             PortError::Duplicate(message) => bad("InvalidPort.Duplicate", message),
             PortError::NotFound(message) => bad("InvalidPort.NotFound", message),
             PortError::InUse(message) => bad("DependencyViolation", message),
-            PortError::Limit => bad("PortLimitExceeded", no_more()),
+            PortError::Limit(message) => bad("PortLimitExceeded", message),
             PortError::Device(reason) => {
                 let message = format!("the device cannot be opened: {reason}");
                 ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "DeviceFailure", message)

@@ -1,6 +1,6 @@
 //! Ports added and removed while the switch runs.
 
-use super::{Device, Origin};
+use super::{Device, Origin, no_more};
 use crate::push::{Change, PushError, PushOptions};
 use crate::store::StoredPort;
 use crate::switch::Switch;
@@ -18,8 +18,8 @@ pub enum PortError {
     NotFound(String),
     /// The policy binds it.
     InUse(String),
-    /// There are as many as there can be.
-    Limit,
+    /// There are as many as there can be, of all or of DPDK's.
+    Limit(String),
     /// The device cannot be opened.
     Device(String),
     /// The store or the policy did not take it.
@@ -83,8 +83,11 @@ impl Switch {
             )));
         }
         let origin = if configured.is_some() { Origin::Configuration } else { Origin::Added };
+        if let Some(limit) = self.ports.limit_of(&device) {
+            return Err(PortError::Limit(limit));
+        }
         if !self.ports.insert(name.to_string(), device, origin) {
-            return Err(PortError::Limit);
+            return Err(PortError::Limit(no_more()));
         }
         let added = self.put_into_service(name, uid);
         if added.is_err() {

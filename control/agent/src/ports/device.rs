@@ -81,9 +81,14 @@ impl Device {
         self.interface().filter(|_| self.interface_index().is_none())
     }
 
+    /// Whether it is the switch's own, and none of DPDK's.
+    pub fn is_packet_socket(&self) -> bool {
+        self.name().starts_with(PACKET_SOCKET)
+    }
+
     /// Opens it, or takes the one that EAL has of this name.
     pub fn open(&self, eal: &Eal) -> Result<worker::Device> {
-        if self.name().starts_with(PACKET_SOCKET) {
+        if self.is_packet_socket() {
             return self.open_packet_socket();
         }
         let mtu = self.mtu()?;

@@ -233,6 +233,13 @@ impl Ports {
         true
     }
 
+    /// Why DPDK has no room for one more device, if it is to have one.
+    fn limit_of(&self, device: &Device) -> Option<String> {
+        let is_new = !device.is_packet_socket() && Port::by_name(&self.eal, device.name()).is_err();
+        let is_full = is_new && Port::all(&self.eal).len() >= dpdk::MAX_PORTS;
+        is_full.then(|| dpdk::Error::NoRoom(device.name().to_string()).to_string())
+    }
+
     /// Forgets a port; its number is given away anew.
     fn release(&mut self, name: &str) {
         if let Some(known) = self.known.remove(name) {

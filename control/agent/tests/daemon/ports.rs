@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, Daemon, ask, command, document};
 
-/// `RTE_MAX_ETHPORTS` of Debian's DPDK.
-const MOST: usize = 32;
+/// `RTE_MAX_ETHPORTS` of Debian's DPDK, and the most with those that are not DPDK's.
+const MOST_OF_DPDK: usize = 32;
+const MOST: usize = 256;
 
 fn add(daemon: &Daemon, name: &str, device: &str) -> Answer {
     let body = json!({ "Name": name, "Device": device }).to_string();
@@ -168,15 +169,22 @@ fn what_is_no_port_changes_nothing() {
 fn there_is_a_most_of_ports() {
     let folder = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(folder.path(), &[]);
-    for n in 2..MOST {
-        let added = add(&daemon, &format!("vm{n}"), &format!("net_null{n},no-rx=1"));
+    let added = |name: &str, device: &str| {
+        let added = add(&daemon, name, device);
         assert_eq!(added.status, 200, "{}", added.text());
-    }
-    refused(&add(&daemon, "more", "net_null99,no-rx=1"), 400, "PortLimitExceeded", "32 ports");
+    };
+    (2..MOST_OF_DPDK).for_each(|n| added(&format!("vm{n}"), &format!("net_null{n},no-rx=1")));
+    refused(&add(&daemon, "more", "net_null99,no-rx=1"), 400, "PortLimitExceeded", "32 devices of DPDK");
     for round in 0..3 {
         assert_eq!(remove(&daemon, "vm7", "").status, 200);
-        assert_eq!(add(&daemon, "vm7", &format!("net_null{},no-rx=1", 100 + round)).status, 200);
+        added("vm7", &format!("net_null{},no-rx=1", 100 + round));
     }
+    assert_eq!(ports(&daemon).len(), MOST_OF_DPDK);
+    // Packet sockets have the other numbers.
+    (MOST_OF_DPDK..MOST).for_each(|n| added(&format!("c{n}"), &format!("packet_socket{n},iface=lo")));
+    refused(&add(&daemon, "more", "packet_socket999,iface=lo"), 400, "PortLimitExceeded", "256 ports");
+    assert_eq!(remove(&daemon, "c99", "").status, 200);
+    added("more", "packet_socket999,iface=lo");
     assert_eq!(ports(&daemon).len(), MOST);
 }
 
