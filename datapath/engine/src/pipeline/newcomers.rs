@@ -29,7 +29,7 @@ use crate::verdict::{DropReason, Judgement};
 struct Ends<'a> {
     from: InterfaceId,
     /// The MAC they are from, where they came by an uplink.
-    source: MacAddr,
+    source: Option<MacAddr>,
     /// The MAC they are for, as [`MacAddr::bits`].
     destination: u64,
     /// `None`: they came by an uplink.
@@ -253,13 +253,12 @@ impl<'a> Turn<'_, 'a> {
         arrivals: &[Arrival<'_>],
         list: &mut ArrayVec<Ends<'a>, BURST>,
     ) -> bool {
-        // Of whom a port is, the source was read.
-        let source = if glance.sender.is_some() { MacAddr([0; 6]) } else { source(glance, arrivals) };
         let is_of = |ends: &Ends<'_>| {
-            (ends.from, ends.destination, ends.source) == (glance.sender, glance.destination(), source)
+            (ends.from, ends.destination) == (glance.sender, glance.destination())
+                && (ends.from.is_some() || ends.source == source(glance, arrivals))
         };
         if !list.last().is_some_and(is_of) {
-            let Some(ends) = self.ends(glance, source) else { return false };
+            let Some(ends) = self.ends(glance, arrivals) else { return false };
             list.push(ends);
         }
         list.last().is_some_and(|ends| {
@@ -339,12 +338,16 @@ impl<'a> Turn<'_, 'a> {
             || ends.sender.is_none() && is_plugged(self.snapshot.interfaces.by_address(key.vpc(), src))
     }
 
-    /// The ends of a plain packet from this MAC, if neither is guarded, the receiver is
-    /// another, and nobody here has a MAC that comes by an uplink.
-    fn ends(&self, glance: &Glance, source: MacAddr) -> Option<Ends<'a>> {
+    /// The ends of a plain packet, if neither is guarded, the receiver is another, and
+    /// nobody here has the MAC that it is from, where it came by an uplink.
+    fn ends(&self, glance: &Glance, arrivals: &[Arrival<'_>]) -> Option<Ends<'a>> {
         let snapshot = self.snapshot;
         let (from, vpc, destination) = (glance.sender, glance.key.vpc(), glance.destination());
         let sender = snapshot.interfaces.get(from);
+        let source = match sender {
+            Some(_) => None,
+            None => Some(source(glance, arrivals)?),
+        };
         let found = snapshot.interfaces.by_mac(vpc, MacAddr::from_bits(destination));
         let receiver = match found.and_then(|interface| Some((interface, interface.port?))) {
             Some((receiver, port)) if receiver.id != from => Receiver::Local(receiver, port),
@@ -357,7 +360,7 @@ impl<'a> Turn<'_, 'a> {
         let is_outside = sender.is_none() || endpoint.is_none();
         if is_guarded(sender)
             || is_guarded(receiver.interface())
-            || sender.is_none() && is_plugged(snapshot.interfaces.by_mac(vpc, source))
+            || source.is_some_and(|mac| is_plugged(snapshot.interfaces.by_mac(vpc, mac)))
         {
             return None;
         }
@@ -511,8 +514,8 @@ impl<'a> Turn<'_, 'a> {
 
 /// The MAC that a packet is from.
 #[inline]
-fn source(glance: &Glance, arrivals: &[Arrival<'_>]) -> MacAddr {
-    Ethernet::read(arrivals[glance.index()].frame).map_or(MacAddr([0; 6]), Ethernet::source)
+fn source(glance: &Glance, arrivals: &[Arrival<'_>]) -> Option<MacAddr> {
+    Ethernet::read(arrivals[glance.index()].frame).map(Ethernet::source)
 }
 
 /// The segment of a packet, if it is TCP.
