@@ -108,4 +108,15 @@ fn a_listener_tells_which_queues_have_something() {
     send();
     listener.listen(Duration::from_secs(60));
     assert!(listener.may_have(&stranger));
+
+    // Where large buffers are missing, what fits an ordinary one comes all the same.
+    let few = MempoolConfig { mbufs: 3, cache: 0, data_room: 16_384, socket: None };
+    let few = Mempool::new(&eal, "few", &few).expect("there is memory");
+    let (mut poor, _) = open(&cable.0[1], MANY + 2, &pool, &few);
+    let mut landing = poor.take_landing().expect("each queue brings one");
+    for _ in 0..3 {
+        (0..3).for_each(|_| send());
+        assert_eq!(poor.receive(&mut landing, &mut Burst::new(), |_, _| true), 3);
+        assert_eq!(few.available(), 0);
+    }
 }

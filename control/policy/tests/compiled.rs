@@ -3,6 +3,8 @@
 mod common;
 #[path = "common/generate.rs"]
 mod generate;
+#[path = "common/packets.rs"]
+mod packets;
 
 use std::sync::Arc;
 
@@ -11,7 +13,8 @@ use engine::addr::Family;
 use engine::policy::{Direction, Policy, Query, Service};
 use engine::snapshot::Snapshot;
 use engine::verdict::Judgement;
-use generate::{documents, packets, read};
+use generate::documents;
+use packets::{packets, read};
 use policy::oracle::{self, Packet};
 use policy::{Compiler, Validated, self_check, validate};
 use proptest::prelude::*;

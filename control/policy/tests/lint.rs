@@ -3,10 +3,13 @@
 mod common;
 #[path = "common/generate.rs"]
 mod generate;
+#[path = "common/packets.rs"]
+mod packets;
 
 use common::{group, interface};
 use engine::policy::Direction;
-use generate::{documents, packets, read};
+use generate::documents;
+use packets::{packets, read};
 use policy::{Finding, Severity, Validated, lint, oracle};
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -3,13 +3,16 @@
 mod common;
 #[path = "common/generate.rs"]
 mod generate;
+#[path = "common/packets.rs"]
+mod packets;
 
 use std::sync::Arc;
 
 use common::{group, interface};
 use engine::policy::Direction;
 use engine::verdict::Judgement;
-use generate::{documents, packets, read};
+use generate::documents;
+use packets::{packets, read};
 use policy::oracle::{self, Packet};
 use policy::{Change, Plan, Rulebook, Validated, plan};
 use proptest::prelude::*;

@@ -2,7 +2,6 @@
 //! is what comes of reading it from the beginning, errors and notices included.
 
 mod common;
-#[allow(dead_code, reason = "documents alone are asked for here")]
 #[path = "common/generate.rs"]
 mod generate;
 #[path = "common/large.rs"]

@@ -94,14 +94,17 @@ fn tables_that_a_change_of_membership_did_not_reach_are_told() {
     assert_eq!(of(&mismatch.interface), ["sg-77"], "it did not leave: {mismatch}");
 }
 
-#[test]
-fn tables_that_a_change_of_a_rule_did_not_reach_are_told() {
-    let policy = large(1000, 100, 10);
+/// A rule more of a group among a hundred.
+fn rule_added() -> Change {
     let request = json!({ "GroupId": "sg-50", "IpPermissions": [
         { "IpProtocol": "tcp", "FromPort": 9, "ToPort": 9, "IpRanges": [{ "CidrIp": "0.0.0.0/0" }] },
     ] });
-    let Change { compiler, before, after, policy: next } =
-        change(&policy, "AuthorizeSecurityGroupIngress", &request);
+    change(&large(1000, 100, 10), "AuthorizeSecurityGroupIngress", &request)
+}
+
+#[test]
+fn tables_that_a_change_of_a_rule_did_not_reach_are_told() {
+    let Change { compiler, before, after, policy: next } = rule_added();
     let book = Rulebook::new(Arc::new(next));
     assert!(self_check_changes(&book, &compiler, &after, 64).is_ok());
     let mismatch = self_check_changes(&book, &compiler, &before, 64).unwrap_err();
@@ -110,12 +113,7 @@ fn tables_that_a_change_of_a_rule_did_not_reach_are_told() {
 
 #[test]
 fn tables_that_a_push_did_not_reach_are_told() {
-    let policy = large(1000, 100, 10);
-    let request = json!({ "GroupId": "sg-50", "IpPermissions": [
-        { "IpProtocol": "tcp", "FromPort": 9, "ToPort": 9, "IpRanges": [{ "CidrIp": "0.0.0.0/0" }] },
-    ] });
-    let Change { compiler, before, after, policy: next } =
-        change(&policy, "AuthorizeSecurityGroupIngress", &request);
+    let Change { compiler, before, after, policy: next } = rule_added();
     let book = Rulebook::new(Arc::new(next));
     let mismatch = self_check_push(&book, &compiler, &before, 2000).unwrap_err();
     assert!(compiler.compiled_interfaces().contains(&mismatch.interface), "{mismatch}");
