@@ -7,6 +7,8 @@ use crate::Mbuf;
 /// The most packets of a burst.
 pub const BURST: usize = 32;
 
+const _: () = assert!(BURST == u32::BITS as usize);
+
 /// Up to 32 packets that their holder owns.
 #[derive(Debug, Default)]
 pub struct Burst(pub(crate) ArrayVec<Mbuf, BURST>);
@@ -48,6 +50,34 @@ impl Burst {
     #[inline]
     pub fn drain(&mut self) -> impl Iterator<Item = Mbuf> {
         self.0.drain(..)
+    }
+
+    /// Takes all packets out, dealt into hands: each of these is a bit for each packet, and
+    /// something to tell it by. `play` is shown them in turn; what it leaves is freed, and
+    /// so is what is in no hand. A packet is in the first hand that has its bit.
+    #[inline]
+    pub fn deal<T>(&mut self, hands: impl Iterator<Item = (T, u32)>, mut play: impl FnMut(T, &mut Burst)) {
+        let mut left = u32::MAX.unbounded_shr((BURST - self.0.len()) as u32);
+        let mut hand = Burst::new();
+        // SAFETY: the burst gives all packets up, each of which is taken over below, once.
+        unsafe { self.0.set_len(0) };
+        let mut take = |packets: u32, hand: &mut Burst| {
+            let mut packets = packets & left;
+            left ^= packets;
+            while packets != 0 {
+                let at = packets.trailing_zeros() as usize;
+                packets &= packets - 1;
+                // SAFETY: there was a packet in this place, and its bit is gone from `left`; a
+                // hand was empty, and holds as many as there are bits.
+                unsafe { hand.0.push_unchecked(self.0.as_ptr().add(at).read()) };
+            }
+        };
+        for (by, packets) in hands {
+            take(packets, &mut hand);
+            play(by, &mut hand);
+            hand.clear();
+        }
+        take(u32::MAX, &mut hand);
     }
 
     /// Frees the first `count` packets.

@@ -29,6 +29,40 @@ fn mbufs_hold_their_bytes_and_go_back() {
 }
 
 #[test]
+fn a_burst_is_dealt_into_hands_and_what_nobody_takes_is_freed() {
+    let pool = pool(64);
+    for len in [0, 1, 12, 32] {
+        let mut packets = burst(&pool, 0..len);
+        let len = usize::from(len);
+        let all: Vec<Vec<u8>> = packets.iter().map(|mbuf| mbuf.data().to_vec()).collect();
+        let (even, every_third) = (0x5555_5555, 0x4924_9249);
+        // Each packet goes to the first that asks; bits of places without packets mean nothing.
+        let hands = [("even", even), ("none", 0), ("thirds", every_third | even), ("left lying", 0xf0)];
+        let (mut kept, mut shown) = (Burst::new(), vec![]);
+        packets.deal(hands.into_iter(), |name, hand| {
+            shown.push(name);
+            let theirs: Vec<&[u8]> = hand.iter().map(|mbuf| mbuf.data()).collect();
+            let is_theirs = |at: usize| match name {
+                "even" => at % 2 == 0,
+                "none" => false,
+                "thirds" => at % 2 == 1 && at % 3 == 0,
+                _ => (4..8).contains(&at) && at % 2 == 1 && at % 3 != 0,
+            };
+            let expected: Vec<&[u8]> = (0..len).filter(|at| is_theirs(*at)).map(|at| &all[at][..]).collect();
+            assert_eq!(theirs, expected, "{name} of {len}");
+            if name != "left lying" {
+                hand.drain().for_each(|mbuf| kept.push(mbuf).unwrap());
+            }
+        });
+        assert_eq!(shown, ["even", "none", "thirds", "left lying"]);
+        assert!(packets.is_empty());
+        assert_eq!(pool.in_use() as usize, kept.len());
+        drop(kept);
+        assert_eq!(pool.in_use(), 0);
+    }
+}
+
+#[test]
 fn at_its_limits_an_mbuf_does_not_change() {
     let pool = pool(256);
     let mut mbuf = Mbuf::from_bytes(&pool, &[5; 250]).unwrap();

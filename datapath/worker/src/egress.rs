@@ -55,10 +55,33 @@ impl Egress {
         port: Option<PortIndex>,
         outcomes: &Outcomes,
     ) {
-        match outcomes.of_all() {
-            Some(Outcome::Drop(_)) => burst.clear(),
-            Some(Outcome::Send(delivery)) if burst.len() >= WHOLE && self.send_whole(*delivery, burst) => {}
-            _ => self.sort_each(peers, burst, port, outcomes),
+        match outcomes.kinds() {
+            Some([(outcome, _)]) => self.send_alike(peers, burst, port, outcome, outcomes),
+            Some(kinds) => {
+                let hands = kinds.iter().map(|(outcome, packets)| (outcome, *packets));
+                burst.deal(hands, |outcome, hand| self.send_alike(peers, hand, port, outcome, outcomes));
+            }
+            // In their order, which matters where packets of a flow fare differently.
+            None => burst.drain().enumerate().for_each(|(index, packet)| {
+                self.place(peers, packet, port, outcomes.get(index), outcomes);
+            }),
+        }
+    }
+
+    /// Sends packets that fare alike.
+    #[inline]
+    fn send_alike(
+        &mut self,
+        peers: &mut [Option<Peer>],
+        burst: &mut Burst,
+        port: Option<PortIndex>,
+        outcome: &Outcome,
+        outcomes: &Outcomes,
+    ) {
+        match outcome {
+            Outcome::Drop(_) => burst.clear(),
+            Outcome::Send(delivery) if burst.len() >= WHOLE && self.send_whole(*delivery, burst) => {}
+            _ => burst.drain().for_each(|packet| self.place(peers, packet, port, outcome, outcomes)),
         }
     }
 
@@ -86,40 +109,41 @@ impl Egress {
         true
     }
 
-    fn sort_each(
+    /// Sends a packet where it goes.
+    #[inline]
+    fn place(
         &mut self,
         peers: &mut [Option<Peer>],
-        burst: &mut Burst,
+        mut packet: Mbuf,
         port: Option<PortIndex>,
+        outcome: &Outcome,
         outcomes: &Outcomes,
     ) {
-        for (index, mut packet) in burst.drain().enumerate() {
-            match outcomes.get(index) {
-                Outcome::Drop(_) => drop(packet),
-                Outcome::HandOver { to, of } => {
-                    if let Some(port) = port {
-                        packet.set_port(port.0);
-                    }
-                    packet.set_note(of.map_or(0, FragmentOf::to_bits));
-                    self.steer(peers, usize::from(to.0), packet);
+        match outcome {
+            Outcome::Drop(_) => drop(packet),
+            Outcome::HandOver { to, of } => {
+                if let Some(port) = port {
+                    packet.set_port(port.0);
                 }
-                Outcome::Wait(slot) => {
-                    if let Some(port) = port {
-                        packet.set_port(port.0);
-                    }
-                    self.waiting[usize::from(slot.0)] = Some(packet);
+                packet.set_note(of.map_or(0, FragmentOf::to_bits));
+                self.steer(peers, usize::from(to.0), packet);
+            }
+            Outcome::Wait(slot) => {
+                if let Some(port) = port {
+                    packet.set_port(port.0);
                 }
-                Outcome::Send(delivery) => self.send(peers, *delivery, packet),
-                Outcome::Flood(places) => {
-                    let (last, others) = outcomes.copies(places).split_last().expect("a flood has places");
-                    for delivery in others {
-                        match packet.copy(&self.pool) {
-                            Some(copy) => self.send(peers, *delivery, copy),
-                            None => self.counters.dropped(DropReason::NoBuffer, delivery.receiver),
-                        }
+                self.waiting[usize::from(slot.0)] = Some(packet);
+            }
+            Outcome::Send(delivery) => self.send(peers, *delivery, packet),
+            Outcome::Flood(places) => {
+                let (last, others) = outcomes.copies(places).split_last().expect("a flood has places");
+                for delivery in others {
+                    match packet.copy(&self.pool) {
+                        Some(copy) => self.send(peers, *delivery, copy),
+                        None => self.counters.dropped(DropReason::NoBuffer, delivery.receiver),
                     }
-                    self.send(peers, *last, packet);
                 }
+                self.send(peers, *last, packet);
             }
         }
     }

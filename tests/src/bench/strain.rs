@@ -329,7 +329,8 @@ fn workers(bench: &Bench, depth: Depth, time: Duration) -> io::Result<Vec<Line>>
         ("two, one queue for each port: half changes hands", &[0, 1], Dealing::One),
     ];
     let rounds = if depth == Depth::Full { 3 } else { 1 };
-    let mut figures: [Vec<[f64; 2]>; 5] = Default::default();
+    // Of each round: time by the clock, the share that changed hands, time of workers that had packets.
+    let mut figures: [Vec<[f64; 3]>; 5] = Default::default();
     let mut problem = [const { None }; 5];
     for _ in 0..rounds {
         for (at, (_, cores, dealing)) in ways.into_iter().enumerate() {
@@ -344,11 +345,13 @@ fn workers(bench: &Bench, depth: Depth, time: Duration) -> io::Result<Vec<Line>>
             counts.deal()?;
             establish(counts)?;
             let handed_over = || bench.metric("sgswitch_handed_over_packets_total{");
-            let handed = handed_over()?;
+            let busy = || bench.metric("sgswitch_worker_cycles_total{state=\"busy\"");
+            let before = [handed_over()?, busy()?];
             let phase = counts.phase(0b11, time)?;
-            let handed = handed_over()? - handed;
+            let [handed, busy] = [handed_over()? - before[0], busy()? - before[1]];
             let sent = phase.totals.honest() as f64;
-            figures[at].push([phase.per_packet(), handed as f64 / sent]);
+            let busy = busy as f64 * 1e9 / counts.tsc_hz()? as f64;
+            figures[at].push([phase.per_packet(), handed as f64 / sent, busy / sent]);
             problem[at] = problem[at].take().or_else(|| lost(&phase.totals, ""));
             if dealing == Dealing::Rss && handed > 0 {
                 problem[at] = Some(format!("{handed} packets changed hands"));
@@ -361,21 +364,18 @@ fn workers(bench: &Bench, depth: Depth, time: Duration) -> io::Result<Vec<Line>>
         sorted[sorted.len() / 2]
     };
     let one = f64::midpoint(median(0, 0), median(1, 0));
-    let lines = ways.into_iter().enumerate().zip(problem).map(|((at, (name, cores, _)), failure)| {
+    let lines = ways.into_iter().enumerate().zip(problem).map(|((at, (name, ..)), failure)| {
         let nanoseconds = median(at, 0);
+        let (handed, busy) = (median(at, 1), median(at, 2));
         let mut figures = vec![
             ("ns per packet, all workers together", nanoseconds, 1),
             ("times one", one / nanoseconds, 2),
-            ("changed hands, %", median(at, 1) * 100.0, 1),
+            ("changed hands, %", handed * 100.0, 1),
+            ("ns of busy workers", busy, 1),
         ];
-        // Both cores are busy all the time: what more they take for each that changes hands.
-        let handed = median(at, 1);
+        // By the clock it would be more: a window that is full leaves workers waiting.
         if handed > 0.1 {
-            figures.push((
-                "ns more for each of those",
-                (nanoseconds - median(2, 0)) * cores.len() as f64 / handed,
-                0,
-            ));
+            figures.push(("ns more for each of those", (busy - median(2, 2)) / handed, 0));
         }
         Line { name: name.to_string(), figures, failure }
     });

@@ -1,5 +1,7 @@
 use std::ops::Range;
 
+use arrayvec::ArrayVec;
+
 use super::{BURST, PassClass};
 use crate::forward::Delivery;
 use crate::fragment::{FragmentOf, WaitingSlot};
@@ -49,8 +51,9 @@ pub enum Fate {
 #[derive(Debug)]
 pub struct Outcomes {
     list: [Outcome; BURST],
-    /// What becomes of the packets in `alike`, a bit for each, instead of what `list` says.
-    common: Outcome,
+    /// What becomes of several packets, a bit for each, instead of what `list` says of them.
+    kinds: ArrayVec<(Outcome, u32), KINDS>,
+    /// All of these packets.
     alike: u32,
     /// Packets of the burst whose place in `list` is filled, a bit for each.
     settled: u32,
@@ -66,6 +69,10 @@ pub struct Outcomes {
 
 const _: () = assert!(BURST <= 32);
 
+/// Ways in which several packets of a burst may fare alike. Of packets that fare in more
+/// than these, what becomes of each is noted apart.
+const KINDS: usize = 4;
+
 impl Default for Outcomes {
     fn default() -> Outcomes {
         Outcomes::new()
@@ -76,12 +83,12 @@ impl Outcomes {
     /// Empty; with room for the copies of a usual flood.
     pub fn new() -> Outcomes {
         const NOTHING: Outcome = Outcome::Drop(DropReason::NoPolicy);
-        let (list, common) = ([const { NOTHING }; BURST], NOTHING);
+        let list = [const { NOTHING }; BURST];
         let classes = [PassClass::Established; BURST];
         let deliveries = Vec::with_capacity(1024);
         Outcomes {
             list,
-            common,
+            kinds: ArrayVec::new_const(),
             alike: 0,
             settled: 0,
             classed: 0,
@@ -99,14 +106,15 @@ impl Outcomes {
     #[inline]
     pub fn get(&self, index: usize) -> &Outcome {
         assert!(self.is_settled(index), "every packet of the burst has an outcome");
-        if self.alike >> index & 1 == 1 { &self.common } else { &self.list[index] }
+        let kind = self.kinds.iter().find(|(_, packets)| packets >> index & 1 == 1);
+        kind.map_or(&self.list[index], |(outcome, _)| outcome)
     }
 
-    /// What becomes of all packets of the burst, if that is the same for all, and this
-    /// is known of them together.
+    /// What becomes of the packets of the burst, where all fare in few ways: each of these
+    /// with the packets that it is of, a bit for each.
     #[inline]
-    pub fn of_all(&self) -> Option<&Outcome> {
-        (self.alike == self.settled && self.settled != 0).then_some(&self.common)
+    pub fn kinds(&self) -> Option<&[(Outcome, u32)]> {
+        (self.alike == self.settled).then_some(&self.kinds)
     }
 
     /// What became of packet `index`, in a word.
@@ -155,6 +163,7 @@ impl Outcomes {
     }
 
     pub(super) fn clear(&mut self) {
+        self.kinds.clear();
         (self.alike, self.settled, self.classed) = (0, 0, 0);
         (self.permitted, self.accounted) = (0, 0);
         self.deliveries.clear();
@@ -166,15 +175,23 @@ impl Outcomes {
         self.settled |= 1 << index;
     }
 
-    /// What becomes of several packets, a bit for each: so that it is seen where a whole
-    /// burst fares alike.
+    /// What becomes of several packets, a bit for each: so that it is seen which fare alike.
     #[inline]
     pub(super) fn settle(&mut self, packets: u32, outcome: Outcome) {
-        if self.alike == 0 || self.common == outcome {
-            (self.common, self.alike) = (outcome, self.alike | packets);
-            self.settled |= packets;
-            return;
+        let kind = self.kinds.iter_mut().find(|(kind, _)| *kind == outcome);
+        if let Some((_, alike)) = kind {
+            *alike |= packets;
+        } else if !self.kinds.is_full() {
+            self.kinds.push((outcome, packets));
+        } else {
+            return self.settle_apart(packets, &outcome);
         }
+        self.alike |= packets;
+        self.settled |= packets;
+    }
+
+    #[inline(never)]
+    fn settle_apart(&mut self, packets: u32, outcome: &Outcome) {
         let mut left = packets;
         while left != 0 {
             self.set(left.trailing_zeros() as usize, outcome.clone());
@@ -212,5 +229,37 @@ impl Outcomes {
             1 => self.deliveries.pop().map(Outcome::Send),
             _ => Some(Outcome::Flood(start as u32..self.deliveries.len() as u32)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to(worker: u8) -> Outcome {
+        Outcome::HandOver { to: WorkerIndex(worker), of: None }
+    }
+
+    #[test]
+    fn packets_that_fare_alike_are_known_together() {
+        let mut outcomes = Outcomes::new();
+        assert_eq!(outcomes.kinds(), Some(&[][..]), "of no packets");
+        for kind in 0..KINDS as u8 {
+            outcomes.settle(0b11 << (2 * kind), to(kind));
+        }
+        outcomes.settle(1 << 20, to(1));
+        let kinds = outcomes.kinds().unwrap();
+        assert_eq!((kinds.len(), &kinds[1]), (KINDS, &(to(1), 0b1100 | 1 << 20)));
+        // One kind more than there is room for: no longer all of them.
+        outcomes.settle(0b101 << 21, to(9));
+        assert_eq!(outcomes.kinds(), None);
+        outcomes.set(22, to(0));
+        let fates = [(0, 0), (3, 1), (20, 1), (7, 3), (21, 9), (22, 0), (23, 9)];
+        assert!(fates.into_iter().all(|(index, worker)| *outcomes.get(index) == to(worker)));
+        // One that is noted apart.
+        outcomes.clear();
+        outcomes.settle(0b1, to(0));
+        outcomes.set(1, to(0));
+        assert_eq!((outcomes.kinds(), outcomes.get(1)), (None, &to(0)));
     }
 }

@@ -338,7 +338,7 @@ impl<'a> Turn<'_, 'a> {
             }
             let owner = glance.hash.owner(workers);
             if owner != worker && !arrival.steered {
-                self.out.set(first + count, Outcome::HandOver { to: owner, of: None });
+                self.out.settle(1 << (first + count), Outcome::HandOver { to: owner, of: None });
             } else {
                 glances.keep();
             }
