@@ -16,6 +16,9 @@ pub struct Entry {
     ends: [InterfaceId; 2],
     /// TCP, by side: the sequence number that the other side expects next of it.
     /// With [`FIN_CLAIMED`] the end of the FIN that is not acknowledged yet.
+    /// UDP, by side: the generation whose rules have last refused at the other end what it
+    /// sends, or none so far; its lower bits, of which nobody lives long enough to see two
+    /// alike.
     pub(super) expected: [u32; 2],
     deadline: Tick,
     pub(super) state: State,
@@ -194,6 +197,21 @@ impl Entry {
             self.live_until(now + timeouts.tcp_established);
         }
         is_usual
+    }
+
+    /// Notes that the rules of this generation refuse at the other end what a side sends.
+    /// Rules do not change within a generation, so that they need not be asked again. Of UDP.
+    #[inline]
+    pub fn refuse(&mut self, side: Side, generation: u64) {
+        if self.state.is_udp() {
+            self.expected[side.index()] = generation as u32;
+        }
+    }
+
+    /// Whether this was noted of a side, and of this generation.
+    #[inline]
+    pub fn is_refused(&self, side: Side, generation: u64) -> bool {
+        self.state.is_udp() && self.expected[side.index()] == generation as u32 && generation as u32 != 0
     }
 
     #[inline(always)]

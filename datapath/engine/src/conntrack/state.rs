@@ -29,6 +29,12 @@ pub enum State {
 }
 
 impl State {
+    /// Whether it is one of UDP.
+    #[inline]
+    pub const fn is_udp(self) -> bool {
+        matches!(self, State::UdpRequest | State::UdpReplied | State::UdpStream)
+    }
+
     /// All, in order.
     pub const ALL: [State; 12] = [
         State::SynSent,

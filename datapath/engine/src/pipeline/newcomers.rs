@@ -463,6 +463,7 @@ impl<'a> Turn<'_, 'a> {
             && !entry.is_tracked(side.other());
         if is_senders {
             entry.advance_udp(side, self.now, &sender.timeouts);
+            entry.refuse(side, self.snapshot.generation);
             self.engine.counters.table_hits.add(1);
         }
         is_senders
@@ -503,6 +504,9 @@ impl<'a> Turn<'_, 'a> {
             if tracks.is_some() {
                 entry.set_tracked(at);
             }
+        }
+        if *inbound == Opinion::Denied {
+            entry.refuse(side, self.snapshot.generation);
         }
         let at = if tracking[0].is_some() { ends.from } else { ends.receiver.id() };
         match table.insert(now, glance.hash, entry) {

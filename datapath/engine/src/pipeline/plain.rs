@@ -20,6 +20,7 @@ use crate::packet::plain::{self, Ethernet, Wanted};
 use crate::packet::{Frame, Ip, TcpFlags, Transport, Udp, protocol};
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
+use crate::verdict::DropReason;
 
 /// A plain packet of a flow that is this worker's.
 #[repr(C, align(64))]
@@ -360,6 +361,7 @@ impl<'a> Turn<'_, 'a> {
         self.engine.table.prefetch_accounts(&guesses[..glances.len()]);
         let mut passed = 0u32;
         let mut run = None;
+        let mut refused = ArrayVec::<(&Glance, InterfaceId), BURST>::new();
         for (glance, &guess) in glances.iter().zip(&guesses) {
             let Turn { engine, snapshot, out, now } = self;
             let entry = engine.table.lookup_guessed(*now, glance.hash, &glance.key, guess);
@@ -371,10 +373,17 @@ impl<'a> Turn<'_, 'a> {
                     run = Run::of(snapshot, &engine.locations, *now, glance, ends);
                 }
                 if let Some(run) = &mut run
-                    && entry.has_tracking(run.tracking[side.index()])
                     && run.receiver.is_none_or(|receiver| may_receive(snapshot, receiver, glance))
                 {
                     let has_advanced = match glance.key.protocol() {
+                        _ if !entry.has_tracking(run.tracking[side.index()]) => {
+                            if entry.is_tracked(side) && entry.is_refused(side, snapshot.generation) {
+                                entry.advance_udp(side, *now, run.timeouts);
+                                refused.push((glance, ends[1]));
+                                continue;
+                            }
+                            false
+                        }
                         protocol::TCP => {
                             let frame = arrivals[glance.index()].frame;
                             let segment = plain::segment(frame, glance.key.family());
@@ -405,11 +414,50 @@ impl<'a> Turn<'_, 'a> {
         }
         let Turn { engine, out, .. } = self;
         passed |= run.map_or(0, |run| run.finish(&engine.counters, out));
+        if !refused.is_empty() {
+            self.settle_refused(&refused, works, unsettled);
+        }
+        let Turn { engine, .. } = self;
         let packets = u64::from(passed.count_ones());
         engine.counters.table_hits.add(packets);
         engine.counters.pass_many(PassClass::Established, packets);
         if engine.table.keeps_accounts() {
             self.account_plain(arrivals, glances, &guesses, passed);
+        }
+    }
+
+    /// Drops datagrams that only their sender tracks, and that rules of this generation have
+    /// refused at the receiver before (D24). One of a flow that others of the burst are of, which may
+    /// open it, is unsettled.
+    #[inline(never)]
+    fn settle_refused<'g>(
+        &mut self,
+        refused: &[(&'g Glance, InterfaceId)],
+        works: &Works<'_>,
+        unsettled: &mut Unsettled<'g>,
+    ) {
+        let Turn { engine, out, .. } = self;
+        let others: ArrayVec<FlowHash, BURST> = works
+            .iter()
+            .map(|work| work.hash)
+            .chain(unsettled.iter().map(|(glance, _)| glance.hash))
+            .collect();
+        let mut dropped = 0u32;
+        for of_receiver in refused.chunk_by(|one, other| one.1 == other.1) {
+            let before = dropped;
+            for (glance, _) in of_receiver {
+                if others.contains(&glance.hash) {
+                    unsettled.push((glance, true));
+                } else {
+                    dropped |= 1 << glance.index();
+                }
+            }
+            let packets = u64::from((dropped ^ before).count_ones());
+            engine.counters.dropped_many(DropReason::InboundDenied, of_receiver[0].1, packets);
+        }
+        if dropped != 0 {
+            engine.counters.table_hits.add(dropped.count_ones().into());
+            out.settle(dropped, Outcome::Drop(DropReason::InboundDenied));
         }
     }
 

@@ -5,6 +5,7 @@ use super::world::*;
 use crate::packet::TcpFlags;
 use crate::packet::build::Packet;
 use crate::pipeline::{Outcome, PassClass};
+use crate::time::Ticks;
 use crate::verdict::DropReason;
 
 fn ask(port: u16) -> Packet {
@@ -83,6 +84,49 @@ fn d24_the_sender_is_tracked_although_the_receiver_refuses() {
     // b is tracked by now, so a reaches it without an inbound rule of b's.
     assert_eq!(world.send(A, B, &ask(53)), to(B));
     assert_eq!(world.connections(), 2);
+}
+
+#[test]
+fn d24_what_the_receiver_refuses_is_refused_again_until_rules_or_replies_permit_it() {
+    let mut world = World::new();
+    world.open(A, &[], &[Open::Ports(17, 53, 54)]);
+    world.open(B, &[Open::Ports(17, 54, 54)], &[]);
+    let hits = |world: &World| world.pipeline.counters().table_hits.get();
+    for round in 0..3 {
+        assert_eq!(world.send(A, B, &ask(53)), Outcome::Drop(DropReason::InboundDenied));
+        assert_eq!((world.connections(), hits(&world)), (1, round));
+        let b = world.at(B);
+        assert_eq!((b.drops.get(DropReason::InboundDenied), b.drops.total()), (round + 1, round + 1));
+        // It lives on with each of them, as a host's own connection would.
+        world.now = world.now + Ticks::from_secs(20);
+    }
+    assert_eq!(world.send(A, B, &ask(54)), to(B), "its neighbour is not refused");
+    // As others have the address, or it goes to another MAC, it is not the same refusal.
+    assert_eq!(world.send(C, B, &ask(53)), Outcome::Drop(DropReason::SpoofedAddress));
+    // Rules that permit it are heard of at once, and those that do not any more leave the connection.
+    world.open(B, &[Open::Ports(17, 53, 53)], &[]);
+    assert_eq!(world.send(A, B, &ask(53)), to(B));
+    world.open(B, &[], &[]);
+    assert_eq!(world.send(A, B, &ask(53)), to(B));
+    // Another flow, which the receiver itself opens from its end.
+    let [one, other] = [
+        Packet::udp("10.0.0.1:5001", "10.0.0.2:53", b"q"),
+        Packet::udp("10.0.0.2:53", "10.0.0.1:5001", b"a"),
+    ];
+    for _ in 0..2 {
+        assert_eq!(world.send(A, B, &one), Outcome::Drop(DropReason::InboundDenied));
+    }
+    world.open(B, &[], &[Open::All]);
+    for _ in 0..2 {
+        assert_eq!(world.send(A, B, &one), Outcome::Drop(DropReason::InboundDenied));
+    }
+    // In one burst, in which it is refused before, and not after.
+    let [a, b] = [A, B].map(|who| world.interfaces[who].mac);
+    let (there, back) = (one.frame(a, b), other.frame(b, a));
+    let ports = [0, 1].map(super::super::PortIndex);
+    let burst = [(ports[0], &there[..], false), (ports[1], &back, false), (ports[0], &there, false)];
+    assert_eq!(world.burst(&burst), [Outcome::Drop(DropReason::InboundDenied), to(A), to(B)]);
+    assert_eq!(world.send(A, B, &one), to(B));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::super::*;
 use super::world::{A, B, C, Open, UPLINK, World};
 use crate::addr::Prefix;
 use crate::conntrack::{Entry, Timeouts};
+use crate::flow::Side;
 use crate::forward::{Addresses, Behind, Border};
 use crate::packet::TcpFlags;
 use crate::packet::build::{Packet, ip, mac};
@@ -160,7 +161,12 @@ fn change(world: &mut World, open: [u8; 3], guarded: bool, slow: bool, unchecked
 /// All that a switch knows and has counted.
 fn state(world: &World) -> (Vec<String>, Vec<u64>, [u64; 2]) {
     let mut entries = vec![];
-    let mut show = |entry: &Entry| entries.push(format!("{entry:?}"));
+    let mut show = |entry: &Entry| {
+        let mut entry = *entry;
+        // What rules have refused is noted by one path alone.
+        [Side::Low, Side::High].into_iter().for_each(|side| entry.refuse(side, 0));
+        entries.push(format!("{entry:?}"));
+    };
     world.pipeline.table().scan(world.now, 0, usize::MAX, &mut show);
     let counters = world.pipeline.counters();
     let mut counts: Vec<u64> = PassClass::ALL.iter().map(|class| counters.passed(*class)).collect();

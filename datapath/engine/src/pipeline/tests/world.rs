@@ -110,6 +110,8 @@ impl World {
     /// Opens an interface to everyone, in this way.
     pub fn open(&mut self, who: usize, inbound: &[Open], outbound: &[Open]) {
         self.interfaces[who].policy = Arc::new(Policy::new(rules(inbound), rules(outbound)));
+        // What rules say is the same within one.
+        self.generation += 1;
     }
 
     /// What the compiler leaves when an open inbound rule for these ports goes.
