@@ -42,9 +42,14 @@ fn numbers() -> impl Iterator<Item = u32> {
     })
 }
 
-fn policy(rules: impl Iterator<Item = (SourceId, ServiceSet)>) -> Policy {
+/// A policy of rules for groups and for blocks.
+fn policy(
+    groups: impl Iterator<Item = (SourceId, ServiceSet)>,
+    blocks: impl Iterator<Item = (SourceId, ServiceSet)>,
+) -> Policy {
     let mut inbound = DirectionRules::default();
-    rules.for_each(|(source, services)| inbound.permit(source, &services));
+    groups.for_each(|(source, services)| inbound.permit_group(source, &services));
+    blocks.for_each(|(source, services)| inbound.permit_block(source, &services));
     Policy::new(inbound, DirectionRules::default())
 }
 
@@ -67,7 +72,10 @@ fn blocks(rules: u32) -> Case {
     });
     Case {
         name: format!("{rules} rules"),
-        policy: policy((0..rules).map(|n| (SourceId(n), ServiceSet::ports(17, port(n), port(n))))),
+        policy: policy(
+            std::iter::empty(),
+            (0..rules).map(|n| (SourceId(n), ServiceSet::ports(17, port(n), port(n)))),
+        ),
         queries: queries.collect(),
         tables,
     }
@@ -81,7 +89,10 @@ fn members(members: u32) -> Case {
     let entry = |n: u32| ((VpcIndex(0), addr(n)), Some(groups[n as usize % groups.len()].clone()));
     Case {
         name: format!("{members} members"),
-        policy: policy((0..10).map(|n| (SourceId(n), ServiceSet::ports(17, 1000, 1000 + n as u16)))),
+        policy: policy(
+            (0..10).map(|n| (SourceId(n), ServiceSet::ports(17, 1000, 1000 + n as u16))),
+            std::iter::empty(),
+        ),
         tables: Tables {
             members: Members::default().with_changes((0..members).map(entry)),
             scopes: vec![vec![VpcIndex(0)]],
@@ -105,7 +116,10 @@ fn worst() -> Case {
     };
     Case {
         name: "16 groups and 64 blocks".to_string(),
-        policy: policy((0..80).map(|n| (SourceId(n), services(n)))),
+        policy: policy(
+            (0..16).map(|n| (SourceId(n), services(n))),
+            rest.clone().map(|n| (SourceId(n), services(n))),
+        ),
         tables: Tables {
             members: Members::default().with_changes([((VpcIndex(0), remote), Some(groups))]),
             cidrs: Arc::new(Cidrs::new(rest.map(block)).expect("64 blocks")),
@@ -137,7 +151,7 @@ fn classify(c: &mut Criterion) {
                 let burst = bursts.next().expect("endless");
                 let mut probes = [const { None }; BURST];
                 for (probe, query) in probes.iter_mut().zip(burst) {
-                    *probe = Some(tables.probe(query.vpc, query.remote));
+                    *probe = policy.judge_or_probe(tables, Direction::Inbound, query).err();
                 }
                 let denied = |(query, probe): &(&Query, _)| {
                     let Some(probe) = *probe else { return true };

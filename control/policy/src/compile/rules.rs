@@ -127,7 +127,8 @@ fn direction<'r>(
     lists: Lists,
 ) -> Side {
     let mut everyone = [Vec::new(), Vec::new()];
-    let mut rows: Vec<(SourceId, ServiceSet)> = Vec::new();
+    let mut groups: Vec<(SourceId, ServiceSet)> = Vec::new();
+    let mut blocks: Vec<(SourceId, ServiceSet)> = Vec::new();
     for rule in rules {
         let services = services(rule.service);
         match &rule.peer {
@@ -135,16 +136,18 @@ fn direction<'r>(
                 let family = if net.addr().is_ipv4() { Family::V4 } else { Family::V6 };
                 everyone[family as usize].push(services);
             }
-            Peer::Cidr(net) => rows.push((sources.of(Source::Cidr(*net)), services)),
+            Peer::Cidr(net) => blocks.push((sources.of(Source::Cidr(*net)), services)),
             Peer::PrefixList(id) if lists == Lists::AsSources => {
-                rows.push((sources.of(Source::PrefixList(id.clone())), services));
+                blocks.push((sources.of(Source::PrefixList(id.clone())), services));
             }
             Peer::PrefixList(id) => {
                 let entries = all.prefix_lists.get(id).map_or(&[][..], |l| &l.entries);
                 let row = |(net, _): &(IpNet, _)| (sources.of(Source::Cidr(*net)), services.clone());
-                rows.extend(entries.iter().map(row));
+                blocks.extend(entries.iter().map(row));
             }
-            Peer::Group { id, stale: false } => rows.push((sources.of(Source::Group(id.clone())), services)),
+            Peer::Group { id, stale: false } => {
+                groups.push((sources.of(Source::Group(id.clone())), services));
+            }
             Peer::Group { stale: true, .. } => {}
         }
     }
@@ -153,11 +156,18 @@ fn direction<'r>(
         permit_everyone(&mut side.rules, family, sets);
         side.tcp_is_open[family as usize] = sets.iter().any(|set| set.covers(&ServiceSet::protocol(6)));
     }
-    rows.sort_unstable_by_key(|(source, _)| *source);
-    for row in rows.chunk_by(|a, b| a.0 == b.0) {
-        side.rules.permit(row[0].0, &ServiceSet::union_of(row.iter().map(|(_, services)| services)));
-    }
+    by_source(groups, |source, services| side.rules.permit_group(source, services));
+    by_source(blocks, |source, services| side.rules.permit_block(source, services));
     side
+}
+
+/// Permits what the rules of each source permit together.
+fn by_source(mut rules: Vec<(SourceId, ServiceSet)>, mut permit: impl FnMut(SourceId, &ServiceSet)) {
+    rules.sort_unstable_by_key(|(source, _)| *source);
+    for of_source in rules.chunk_by(|a, b| a.0 == b.0) {
+        let services = of_source.iter().map(|(_, services)| services);
+        permit(of_source[0].0, &ServiceSet::union_of(services));
+    }
 }
 
 /// Permits each of these sets: as one, unless that would open all of a protocol

@@ -46,7 +46,7 @@ impl Switch {
         let of = |rules| {
             let mut all = DirectionRules::default();
             match rules {
-                Rules::Block => all.permit(SourceId(0), &ServiceSet::all()),
+                Rules::Block => all.permit_block(SourceId(0), &ServiceSet::all()),
                 Rules::Everyone => all.permit_everyone(Family::V4, &ServiceSet::all()),
                 Rules::Nothing | Rules::Outbound => {}
             }

@@ -114,10 +114,10 @@ fn branch(bits: u128, offset: u32) -> u32 {
     (bits << offset >> (128 - STRIDE)) as u32
 }
 
-/// The address as the trie reads it, from its first bit on.
+/// The address, of this family, as the trie reads it, from its first bit on.
 #[inline]
-fn bits(addr: Addr) -> u128 {
-    match addr.family() {
+fn bits(family: Family, addr: Addr) -> u128 {
+    match family {
         Family::V4 => addr.0 << 96,
         Family::V6 => addr.0,
     }
@@ -139,7 +139,11 @@ impl Cidrs {
     pub fn new(blocks: impl IntoIterator<Item = (Prefix, SourceId)>) -> Result<Cidrs, TooManyCovering> {
         let mut by_family = [Vec::new(), Vec::new()];
         for (prefix, source) in blocks {
-            let block = Block { bits: bits(prefix.addr()), length: u32::from(prefix.length()), source };
+            let block = Block {
+                bits: bits(prefix.family(), prefix.addr()),
+                length: u32::from(prefix.length()),
+                source,
+            };
             by_family[prefix.family() as usize].push(block);
         }
         let mut classes = Classes::default();
@@ -172,7 +176,13 @@ impl Cidrs {
     /// The sources whose blocks hold the address, each once.
     #[inline]
     pub fn covering(&self, addr: Addr) -> &[SourceId] {
-        let Some(leaf) = self.tries[addr.family() as usize].leaf(bits(addr)) else { return &[] };
+        self.covering_of(addr.family(), addr)
+    }
+
+    /// The same of an address whose family is known.
+    #[inline]
+    pub(super) fn covering_of(&self, family: Family, addr: Addr) -> &[SourceId] {
+        let Some(leaf) = self.tries[family as usize].leaf(bits(family, addr)) else { return &[] };
         if leaf.0 & LIST == 0 {
             return std::slice::from_ref(leaf);
         }
@@ -182,8 +192,8 @@ impl Cidrs {
 
     /// Asks for the line that a search for the address begins at.
     #[inline]
-    pub(super) fn prefetch(&self, addr: Addr) {
-        self.tries[addr.family() as usize].prefetch(bits(addr));
+    pub(super) fn prefetch(&self, family: Family, addr: Addr) {
+        self.tries[family as usize].prefetch(bits(family, addr));
     }
 }
 

@@ -32,11 +32,13 @@ pub use members::{MAX_GROUPS, Members};
 pub use rules::{Direction, DirectionRules, Policy, Query, Revoked, SourceId};
 pub use service::{Service, ServiceSet};
 
+use rules::Named;
+
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::addr::Addr;
+use crate::addr::{Addr, Family};
 use crate::ids::VpcIndex;
 use crate::shards::KeyHash;
 
@@ -67,14 +69,19 @@ impl Probe {
 const PROBED_SCOPES: usize = 4;
 
 impl Tables {
-    /// Asks for what a judgement on a packet of this remote address will read.
+    /// Asks for what a judgement on a packet will read, by rules that name these.
     #[inline]
-    pub fn probe(&self, vpc: VpcIndex, remote: Addr) -> Probe {
-        let hash = KeyHash::of(remote.0);
-        for &scope in self.scopes(vpc).iter().take(PROBED_SCOPES) {
+    fn probe(&self, named: Named, query: &Query) -> Probe {
+        if named.blocks {
+            self.cidrs.prefetch(query.family, query.remote);
+        }
+        if !named.groups {
+            return Probe::NONE;
+        }
+        let hash = KeyHash::of(query.remote.0);
+        for &scope in self.scopes(query.vpc).iter().take(PROBED_SCOPES) {
             self.members.prefetch(hash, scope);
         }
-        self.cidrs.prefetch(remote);
         Probe(hash)
     }
 
@@ -83,11 +90,28 @@ impl Tables {
         self.scopes.get(usize::from(vpc.0)).map_or(&[][..], Vec::as_slice)
     }
 
-    /// Whether `test` holds for a source that the address belongs to, seen from this VPC.
+    /// Whether `test` holds for a source that the remote address belongs to, of the kinds
+    /// that rules name. `hash` is asked for where there are groups among these.
     #[inline]
     fn any_source(
         &self,
+        named: Named,
+        query: &Query,
+        hash: impl Fn() -> KeyHash,
+        mut test: impl FnMut(SourceId) -> bool,
+    ) -> bool {
+        let Query { vpc, family, remote, .. } = *query;
+        (named.groups && self.any_group(vpc, family, remote, hash(), &mut test))
+            || named.blocks && self.cidrs.covering_of(family, remote).iter().any(|source| test(*source))
+    }
+
+    /// Whether `test` holds for a group of the interface that has the address, seen from
+    /// this VPC.
+    #[inline]
+    fn any_group(
+        &self,
         vpc: VpcIndex,
+        family: Family,
         addr: Addr,
         hash: KeyHash,
         mut test: impl FnMut(SourceId) -> bool,
@@ -98,11 +122,11 @@ impl Tables {
             }
             if !self.delegated.is_empty()
                 && let Some(delegated) = self.delegated.get(&scope)
-                && delegated.covering(addr).iter().any(|s| test(*s))
+                && delegated.covering_of(family, addr).iter().any(|s| test(*s))
             {
                 return true;
             }
         }
-        self.cidrs.covering(addr).iter().any(|s| test(*s))
+        false
     }
 }

@@ -173,10 +173,6 @@ impl Rows {
         Rows { table: table.into(), places, apart }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
-    }
-
     /// Whether the source may reach the service.
     #[inline]
     pub fn permits(&self, source: SourceId, located: &mut Located) -> bool {

@@ -41,7 +41,17 @@ pub struct DirectionRules {
     any: [ServiceSet; 2],
     /// By family: whether one such rule is for all ports of TCP, of UDP.
     open: [[bool; 2]; 2],
+    named: Named,
     rows: HashMap<SourceId, ServiceSet>,
+}
+
+/// What kinds of sources rules name, and so what has to be known of an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Named {
+    /// Groups: whose address it is.
+    pub groups: bool,
+    /// CIDR blocks or prefix lists: which hold it.
+    pub blocks: bool,
 }
 
 impl DirectionRules {
@@ -54,8 +64,19 @@ impl DirectionRules {
         }
     }
 
-    /// A rule for one source.
-    pub fn permit(&mut self, source: SourceId, services: &ServiceSet) {
+    /// A rule for a group, which is one of [`Tables::members`] or [`Tables::delegated`].
+    pub fn permit_group(&mut self, source: SourceId, services: &ServiceSet) {
+        self.named.groups = true;
+        self.permit(source, services);
+    }
+
+    /// A rule for a CIDR block or a prefix list, of [`Tables::cidrs`].
+    pub fn permit_block(&mut self, source: SourceId, services: &ServiceSet) {
+        self.named.blocks = true;
+        self.permit(source, services);
+    }
+
+    fn permit(&mut self, source: SourceId, services: &ServiceSet) {
         let row = self.rows.entry(source).or_default();
         *row = row.union(services);
     }
@@ -77,17 +98,20 @@ struct Plane {
     more: [bool; 2],
     /// By family, of TCP and UDP: whether one rule for everyone is for all ports.
     open: [[bool; 2]; 2],
+    named: Named,
     rows: Rows,
     any: [ServiceSet; 2],
 }
 
+const _: () = assert!(std::mem::offset_of!(Plane, rows) + size_of::<Rows>() <= 64);
+
 impl Plane {
     fn new(rules: DirectionRules) -> Plane {
         let rows = Rows::new(rules.rows.iter().map(|(source, services)| (*source, services)));
-        let DirectionRules { any, open, .. } = rules;
+        let DirectionRules { any, open, named, .. } = rules;
         // No service lies in an empty range.
         let first = any.each_ref().map(|set| set.ranges().first().copied().unwrap_or((1, 0)));
-        Plane { first, more: any.each_ref().map(|set| set.ranges().len() > 1), open, rows, any }
+        Plane { first, more: any.each_ref().map(|set| set.ranges().len() > 1), open, named, rows, any }
     }
 
     /// Whether one rule for everyone is for all ports of this service's protocol.
@@ -139,8 +163,9 @@ impl Policy {
     /// class of a flow is the same for its two directions.
     #[inline]
     pub fn judge(&self, tables: &Tables, direction: Direction, query: &Query) -> Judgement {
-        self.judge_by_everyone(direction, query)
-            .unwrap_or_else(|| self.judge_by_sources(tables, direction, query, KeyHash::of(query.remote.0)))
+        self.judge_by_everyone(direction, query).unwrap_or_else(|| {
+            self.judge_by_sources(tables, direction, query, || KeyHash::of(query.remote.0))
+        })
     }
 
     /// The first of two steps, for packets that are judged together: the judgement,
@@ -155,10 +180,10 @@ impl Policy {
         direction: Direction,
         query: &Query,
     ) -> Result<Judgement, Probe> {
-        match self.judge_by_everyone(direction, query) {
-            Some(judgement) => Ok(judgement),
-            None if self.planes[direction as usize].rows.is_empty() => Ok(Judgement::Denied),
-            None => Err(tables.probe(query.vpc, query.remote)),
+        match (self.judge_by_everyone(direction, query), self.planes[direction as usize].named) {
+            (Some(judgement), _) => Ok(judgement),
+            (None, Named { groups: false, blocks: false }) => Ok(Judgement::Denied),
+            (None, named) => Err(tables.probe(named, query)),
         }
     }
 
@@ -171,7 +196,7 @@ impl Policy {
         query: &Query,
         probe: Probe,
     ) -> Judgement {
-        self.judge_by_sources(tables, direction, query, probe.0)
+        self.judge_by_sources(tables, direction, query, || probe.0)
     }
 
     /// The judgement by rules for everyone; `None` if none of them permits it.
@@ -197,12 +222,12 @@ impl Policy {
         tables: &Tables,
         direction: Direction,
         query: &Query,
-        hash: KeyHash,
+        hash: impl Fn() -> KeyHash,
     ) -> Judgement {
-        let rows = &self.planes[direction as usize].rows;
+        let Plane { named, rows, .. } = &self.planes[direction as usize];
         let mut located = Located::new(query.service);
-        let permitted = !rows.is_empty()
-            && tables.any_source(query.vpc, query.remote, hash, |source| rows.permits(source, &mut located));
+        let permits = |source| rows.permits(source, &mut located);
+        let permitted = tables.any_source(*named, query, hash, permits);
         if permitted { Judgement::Tracked } else { Judgement::Denied }
     }
 

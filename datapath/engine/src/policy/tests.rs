@@ -72,8 +72,8 @@ fn policy(rules: &[Rule]) -> Policy {
         let plane = &mut both[rule.direction as usize];
         match rule.peer {
             Peer::Everyone(family) => plane.permit_everyone(family, &rule.services()),
-            Peer::Block(_) => plane.permit(SourceId(100 + n as u32), &rule.services()),
-            Peer::Group(group) => plane.permit(SourceId(group), &rule.services()),
+            Peer::Block(_) => plane.permit_block(SourceId(100 + n as u32), &rule.services()),
+            Peer::Group(group) => plane.permit_group(SourceId(group), &rule.services()),
         }
     }
     let [inbound, outbound] = both;

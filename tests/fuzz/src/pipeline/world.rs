@@ -382,10 +382,10 @@ fn rules(bits: u8) -> DirectionRules {
         }
     }
     if wanted(6) {
-        rules.permit(MEMBER, &ServiceSet::ports(6, 0, 1000));
+        rules.permit_group(MEMBER, &ServiceSet::ports(6, 0, 1000));
     }
     if wanted(7) {
-        rules.permit(BLOCK, &ServiceSet::ports(17, 0, u16::MAX));
+        rules.permit_block(BLOCK, &ServiceSet::ports(17, 0, u16::MAX));
     }
     rules
 }
