@@ -69,17 +69,19 @@ impl Probe {
 const PROBED_SCOPES: usize = 4;
 
 impl Tables {
-    /// Asks for what a judgement on a packet will read, by rules that name these.
+    /// Asks for what a judgement on a packet of this remote address will read, by rules
+    /// that name these.
+    // Not of a query, which would have to be put together for packets that ask for nothing.
     #[inline]
-    fn probe(&self, named: Named, query: &Query) -> Probe {
+    fn probe(&self, named: Named, vpc: VpcIndex, family: Family, remote: Addr) -> Probe {
         if named.blocks {
-            self.cidrs.prefetch(query.family, query.remote);
+            self.cidrs.prefetch(family, remote);
         }
         if !named.groups {
             return Probe::NONE;
         }
-        let hash = KeyHash::of(query.remote.0);
-        for &scope in self.scopes(query.vpc).iter().take(PROBED_SCOPES) {
+        let hash = KeyHash::of(remote.0);
+        for &scope in self.scopes(vpc).iter().take(PROBED_SCOPES) {
             self.members.prefetch(hash, scope);
         }
         Probe(hash)

@@ -5,6 +5,7 @@ use super::service::{Service, ServiceSet};
 use super::{Probe, Tables};
 use crate::addr::{Addr, Family};
 use crate::ids::VpcIndex;
+use crate::packet::protocol;
 use crate::shards::KeyHash;
 use crate::verdict::Judgement;
 
@@ -117,7 +118,8 @@ impl Plane {
     /// Whether one rule for everyone is for all ports of this service's protocol.
     #[inline]
     fn is_open(&self, family: Family, service: Service) -> bool {
-        service.open_class().is_some_and(|class| self.open[family as usize][class])
+        let [tcp, udp] = self.open[family as usize];
+        service.is_of(protocol::TCP) & tcp | service.is_of(protocol::UDP) & udp
     }
 
     #[inline]
@@ -180,10 +182,14 @@ impl Policy {
         direction: Direction,
         query: &Query,
     ) -> Result<Judgement, Probe> {
-        match (self.judge_by_everyone(direction, query), self.planes[direction as usize].named) {
-            (Some(judgement), _) => Ok(judgement),
-            (None, Named { groups: false, blocks: false }) => Ok(Judgement::Denied),
-            (None, named) => Err(tables.probe(named, query)),
+        if let Some(judgement) = self.judge_by_everyone(direction, query) {
+            return Ok(judgement);
+        }
+        let named = self.planes[direction as usize].named;
+        if named == Named::default() {
+            Ok(Judgement::Denied)
+        } else {
+            Err(tables.probe(named, query.vpc, query.family, query.remote))
         }
     }
 

@@ -42,14 +42,10 @@ impl Service {
         self.0
     }
 
-    /// TCP or UDP, the protocols whose open flows need no tracking.
+    /// Whether it is one of this protocol.
     #[inline]
-    pub(super) const fn open_class(self) -> Option<usize> {
-        match self.0 >> 16 {
-            p if p == TCP as u32 => Some(0),
-            p if p == UDP as u32 => Some(1),
-            _ => None,
-        }
+    pub(super) const fn is_of(self, protocol: u8) -> bool {
+        self.0 >> 16 == protocol as u32
     }
 }
 
