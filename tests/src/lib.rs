@@ -15,5 +15,5 @@ pub mod specification;
 
 pub use command::run;
 pub use guest::{Guest, Hardware, Machine};
-pub use lab::{Conversation, Instance, Kind, Lab, Options, Server, binary, stop_on_signals};
+pub use lab::{Conversation, Instance, Kind, Lab, Options, Server, ask, binary, stop_on_signals};
 pub use scripts::{must, script, target};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use engine::packet::build::{Packet, mac};
 use system_tests::policy::{all, document, from_everyone, from_group, group};
-use system_tests::{Kind, Lab, Options, run};
+use system_tests::{Kind, Lab, Options, ask, run};
 
 const OPEN: u16 = 8080;
 const SHUT: u16 = 8081;
@@ -76,9 +76,15 @@ fn everything_passes_whole_and_nothing_else(lab: &Lab) {
             let passed = client.large_ping(&host, 4000);
             assert!(passed, "ping of {host} in fragments: {:?}", lab.sgctl(&["drops"]));
         }
-        assert!(!client.probe(&["tcp", &host, &SHUT.to_string()]), "a port that no rule opens, at {host}");
-        assert!(!client.probe(&["udp", &host, &SHUT.to_string()]), "the same with UDP");
     }
+    let shut = SHUT.to_string();
+    let opened = ask([
+        &|| client.probe(&["tcp", &server.v4(), &shut]),
+        &|| client.probe(&["udp", &server.v4(), &shut]),
+        &|| client.probe(&["tcp", &server.v6(), &shut]),
+        &|| client.probe(&["udp", &server.v6(), &shut]),
+    ]);
+    assert_eq!(opened, [false; 4], "TCP and UDP at a port that no rule opens, over IPv4 and IPv6");
     for instance in [client, server] {
         assert_eq!(instance.checksum_errors(), 0, "{}", instance.name);
     }
@@ -120,10 +126,9 @@ fn each_of_many_packet_sockets_receives() {
     for host in &hosts {
         assert!(host.ping(&server), "{} reaches the server", host.name);
     }
-    // A second for each that waits in vain.
-    for host in hosts.iter().rev().take(3) {
-        assert!(!host.ping(&first), "{} reaches nobody else", host.name);
-    }
+    let [.., a, b, c] = &hosts[..] else { unreachable!("there are 18") };
+    let reached = ask([&|| a.ping(&first), &|| b.ping(&first), &|| c.ping(&first)]);
+    assert_eq!(reached, [false; 3], "they reach nobody else");
 }
 
 #[test]
