@@ -1,8 +1,9 @@
 //! What updates take on the control thread, from a request to published tables:
 //! medians and the 99th of a hundred, since the goals are of the latter.
-//! `cargo bench -p policy` does all of it; `-- members 1000000 50` (so many
-//! members, so many changes), `-- pushes 10` and `-- whole 10` (so many pushes that take over
-//! what did not change, or nothing) do a part, as a profiler wants it.
+//! `cargo bench -p policy` does all of it; `-- members 1000000 50` and `-- rules 10000 50` (so
+//! many members, so many changes of a membership, or of a rule), `-- pushes 10` and `-- whole 10`
+//! (so many pushes that take over what did not change, or nothing) do a part, as a profiler
+//! wants it: what so many more of them take in instructions is what they take.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -110,8 +111,12 @@ fn memberships(members: u32, rounds: u32) {
         times.note("all of it", start.elapsed());
     }
     times.print(&format!("one membership among {members} members"));
+}
+
+fn rules(members: u32, rounds: u32) {
+    let mut control = Control::new(&large(members, 1000, 60));
     let mut times = Times::default();
-    for n in 0..rounds / 10 {
+    for n in 0..rounds {
         let request = json!({ "GroupId": format!("sg-{}", n % 1000), "IpPermissions": [{
             "IpProtocol": "udp", "FromPort": n, "ToPort": n,
             "UserIdGroupPairs": [{ "GroupId": "sg-1" }],
@@ -161,12 +166,14 @@ fn main() {
     let number = |at: usize, default: u32| args.get(at).and_then(|arg| arg.parse().ok()).unwrap_or(default);
     match args.first().map(String::as_str) {
         Some("members") => memberships(number(1, 10_000), number(2, 2000)),
+        Some("rules") => rules(number(1, 10_000), number(2, 200)),
         Some("pushes") => pushes(number(1, 100), true),
         Some("whole") => pushes(number(1, 100), false),
-        Some(other) => panic!("expected members, pushes or whole, found {other}"),
+        Some(other) => panic!("expected members, rules, pushes or whole, found {other}"),
         None => {
             memberships(10_000, 2000);
             memberships(100_000, 2000);
+            rules(10_000, 200);
             pushes(100, false);
             pushes(100, true);
         }

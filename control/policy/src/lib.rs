@@ -21,6 +21,7 @@ mod precedent;
 mod reader;
 mod report;
 mod rulebook;
+mod sieve;
 mod tree;
 mod validate;
 

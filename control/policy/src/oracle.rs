@@ -38,8 +38,16 @@ pub(crate) struct Rules<'v>([Vec<&'v Rule>; 2]);
 
 impl<'v> Rules<'v> {
     pub fn of(policy: &'v Validated, interface: &'v NetworkInterface) -> Rules<'v> {
-        let of = |direction| rules(policy, interface, direction).collect();
-        Rules([Direction::Inbound, Direction::Outbound].map(of))
+        let mut of = [Vec::new(), Vec::new()];
+        for group in interface.groups.iter().filter_map(|id| policy.groups.get(id)) {
+            of[Direction::Inbound as usize].extend(&group.inbound);
+            of[Direction::Outbound as usize].extend(&group.outbound);
+        }
+        Rules(of)
+    }
+
+    pub fn of_direction(&self, direction: Direction) -> &[&'v Rule] {
+        &self.0[direction as usize]
     }
 
     /// Those that name one remote address, each looked at; `is_peer` tells whether a
@@ -53,9 +61,30 @@ impl<'v> Rules<'v> {
 
 /// The rules of an interface that name one remote address, by direction: all that
 /// packets of that address are judged by.
+#[derive(Default)]
 pub(crate) struct Facing<'v>([Vec<&'v Rule>; 2]);
 
 impl<'v> Facing<'v> {
+    /// None.
+    pub fn clear(&mut self) {
+        self.0.iter_mut().for_each(Vec::clear);
+    }
+
+    /// One more.
+    pub fn add(&mut self, direction: Direction, rule: &'v Rule) {
+        self.0[direction as usize].push(rule);
+    }
+
+    /// Their ids by direction, in order.
+    #[cfg(test)]
+    pub fn ids(&self) -> [Vec<&'v str>; 2] {
+        self.0.each_ref().map(|rules| {
+            let mut ids: Vec<_> = rules.iter().map(|rule| rule.id.as_str()).collect();
+            ids.sort_unstable();
+            ids
+        })
+    }
+
     fn rules(&self, direction: Direction) -> &[&'v Rule] {
         &self.0[direction as usize]
     }

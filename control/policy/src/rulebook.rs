@@ -107,7 +107,7 @@ impl Rulebook {
         direction: Direction,
         packet: &Packet,
     ) -> (Judgement, Vec<&'r Rule>) {
-        let facing = self.facing(interface, &Rules::of(&self.policy, interface), packet.remote);
+        let facing = self.facing(interface, packet.remote);
         let chosen = self.policy.settings.interfaces.get(&interface.id);
         let judgement = match facing.judge(direction, packet) {
             Judgement::Untracked if chosen.is_some_and(|chosen| chosen.force_tracking) => Judgement::Tracked,
@@ -118,18 +118,13 @@ impl Rulebook {
 
     /// Those of an interface's rules that name this address, whatever the operator
     /// wants tracked: as the oracle finds them.
-    pub(crate) fn facing<'r>(
-        &self,
-        interface: &NetworkInterface,
-        rules: &Rules<'r>,
-        remote: IpAddr,
-    ) -> Facing<'r> {
+    fn facing<'r>(&'r self, interface: &'r NetworkInterface, remote: IpAddr) -> Facing<'r> {
         let policy = &*self.policy;
         let members: Vec<&NetworkInterface> = self
             .owners(remote)
             .filter(|owner| policy.scopes(&interface.vpc).any(|vpc| vpc == owner.vpc))
             .collect();
-        rules.facing(|peer| match peer {
+        Rules::of(policy, interface).facing(|peer| match peer {
             Peer::Group { id, stale: false } => members.iter().any(|member| member.groups.contains(id)),
             other => oracle::is_peer(policy, interface, other, remote),
         })

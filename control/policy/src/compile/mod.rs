@@ -288,7 +288,11 @@ impl Compiler {
                 let (old, new) = (before.policy.groups.get(id), policy.groups.get(id));
                 let old = old.filter(|_| before.sets.is_used(id));
                 let new = new.filter(|_| next.sets.is_used(id));
-                if old != new {
+                let same = match (old, new) {
+                    (Some(old), Some(new)) => std::ptr::eq(old, new) || old == new,
+                    (old, new) => old.is_none() && new.is_none(),
+                };
+                if !same {
                     // First in, so that what both name is counted all the time.
                     new.into_iter().for_each(|g| next.blocks.add(&mut self.sources, &policy, g, next.lists));
                     old.into_iter()
@@ -440,9 +444,9 @@ impl Compiler {
         &self.current.compiled
     }
 
-    /// An interface as it was in the generation before the last.
-    pub(crate) fn interface_before(&self, id: &str) -> Option<&NetworkInterface> {
-        self.before.as_ref()?.policy.interfaces.get(id)
+    /// The policy of the generation before the last.
+    pub(crate) fn policy_before(&self) -> Option<&Validated> {
+        self.before.as_ref().map(|before| &before.policy)
     }
 
     /// The VPCs by number, likewise.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::{Concerned, edges};
 use crate::model::{Id, NetworkInterface, Peer, Rule, Validated};
-use crate::oracle::{self, Packet};
+use crate::oracle::{self, Packet, Rules};
 use crate::rulebook::Rulebook;
 
 /// New flows that would be judged otherwise, and one packet of them for example.
@@ -49,8 +49,9 @@ pub(super) fn changes(before: &Rulebook, after: &Rulebook, most: usize) -> (Vec<
         let sides = [before, after].map(|book| (book, book.policy().interfaces.get(id)));
         let mut packets = Vec::new();
         for (book, interface) in sides {
-            packets
-                .extend(interface.into_iter().flat_map(|i| edges(book, i, share, 0, &Concerned::default())));
+            let Some(interface) = interface else { continue };
+            let rules = Rules::of(book.policy(), interface);
+            edges(book, &rules, share, 0, &Concerned::default(), &mut packets);
         }
         for (direction, packet) in packets {
             asked += 1;
