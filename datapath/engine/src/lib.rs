@@ -16,6 +16,7 @@ pub mod packet;
 pub mod pipeline;
 pub mod policy;
 pub mod shards;
+mod slots;
 pub mod snapshot;
 pub mod time;
 pub mod verdict;

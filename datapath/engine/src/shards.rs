@@ -2,29 +2,30 @@
 //! little at a time.
 //!
 //! # Design
-//! Entries lie in 4096 shards, two levels of 64; a map with changes shares with
+//! Entries lie in 4096 shards, three levels of 16; a map with changes shares with
 //! the one before every shard in which nothing changed, so that what a change
-//! costs does not depend on how many entries there are. A shard is never
-//! written to: it is made anew, with linear probing over cache lines of two
-//! entries each, two thirds full.
+//! costs does not depend on how many entries there are. A part that is copied
+//! counts up all that it shares, each count in a line of its own, most of them far:
+//! hence small parts. A shard that others have is never written to: it is made
+//! anew, with linear probing over cache lines of two entries each, two thirds
+//! full; or copied as it is where one key gets other values that fit beside it.
 //!
 //! The hash is keyed (three rounds of AES, see [`crate::flow`]), one key for
 //! all maps of the process: one hash of an address serves each of them.
 //!
 //! Rejected: one table of interned lists of values beside the entries (a second
 //! line to wait for on each lookup, and lists to count references of); 256
-//! shards of one level (a change among a million entries copies 200 KB).
+//! shards of one level (a change among a million entries copies 200 KB); two
+//! levels of 64 (four times as many counts to go up and down).
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock};
 
-use hashbrown::HashMap;
-
 use crate::arch::{aes_round, prefetch_slice};
 use crate::ids::VpcIndex;
 
-/// Shards of a group, and groups of a map.
-const FAN: usize = 64;
+/// Shards of a group, groups of a wing, and wings of a map.
+const FAN: usize = 16;
 
 /// Values that lie beside their key; more lie apart.
 const INLINE: usize = 3;
@@ -100,23 +101,26 @@ struct Apart<V> {
 struct Shard<V> {
     /// Never empty, and never full.
     lines: Arc<[Line<V>]>,
-    apart: Arc<[Apart<V>]>,
+    /// `None` if there are none, as nearly everywhere.
+    apart: Option<Arc<[Apart<V>]>>,
     len: u32,
 }
 
-type Group<V> = Arc<[Shard<V>]>;
+type Group<V> = Arc<[Shard<V>; FAN]>;
+type Wing<V> = Arc<[Group<V>; FAN]>;
 
 /// From keys in VPCs to a few small values each.
 #[derive(Clone, Debug)]
 pub struct ShardMap<V> {
-    groups: Arc<[Group<V>]>,
+    wings: Arc<[Wing<V>; FAN]>,
 }
 
 impl<V: Copy + Default> Default for ShardMap<V> {
     fn default() -> ShardMap<V> {
         let shard = Shard::with([].into_iter(), 0);
-        let group: Group<V> = vec![shard; FAN].into();
-        ShardMap { groups: vec![group; FAN].into() }
+        let group: Group<V> = Arc::new(std::array::from_fn(|_| shard.clone()));
+        let wing: Wing<V> = Arc::new(std::array::from_fn(|_| group.clone()));
+        ShardMap { wings: Arc::new(std::array::from_fn(|_| wing.clone())) }
     }
 }
 
@@ -152,7 +156,8 @@ impl<V: Copy + Default> Shard<V> {
                 at = next(at, lines.len());
             }
         }
-        Shard { lines: lines.into(), apart: apart.into(), len: len as u32 }
+        let apart = (!apart.is_empty()).then(|| apart.into());
+        Shard { lines: lines.into(), apart, len: len as u32 }
     }
 
     #[inline]
@@ -179,10 +184,36 @@ impl<V: Copy + Default> Shard<V> {
         match slot.kept.0.checked_sub(Kept::APART) {
             None => &slot.values[..usize::from(slot.kept.0.saturating_sub(1))],
             Some(place) => {
-                let apart = &self.apart[usize::from(place)];
-                &apart.values[..usize::from(apart.count)]
+                let apart = self.apart.as_deref().and_then(|apart| apart.get(usize::from(place)));
+                apart.map_or(&[], |apart| &apart.values[..usize::from(apart.count)])
             }
         }
+    }
+
+    /// Gives a key other values, if it is there and both they and those that it has lie
+    /// beside it. The lines are copied, if others have them too.
+    fn replace(&mut self, hash: u64, vpc: VpcIndex, key: u128, values: &[V]) -> bool {
+        let mut at = place(hash, self.lines.len());
+        let found = loop {
+            let slots = &self.lines[at].0;
+            if let Some(n) = slots.iter().position(|slot| (slot.key, slot.vpc) == (key, vpc)) {
+                break (at, n);
+            }
+            if slots[1].kept == Kept::FREE {
+                return false;
+            }
+            at = next(at, self.lines.len());
+        };
+        let (line, n) = found;
+        let kept = self.lines[line].0[n].kept;
+        if kept == Kept::FREE || kept.0 >= Kept::APART || values.len() > INLINE {
+            return false;
+        }
+        let slot = &mut Arc::make_mut(&mut self.lines)[line].0[n];
+        slot.values = [V::default(); INLINE];
+        slot.values[..values.len()].copy_from_slice(values);
+        slot.kept = Kept(values.len() as u16 + 1);
+        true
     }
 
     fn iter(&self) -> impl Iterator<Item = ((VpcIndex, u128), &[V])> {
@@ -203,10 +234,10 @@ fn next(at: usize, lines: usize) -> usize {
     if at + 1 == lines { 0 } else { at + 1 }
 }
 
-/// Group and shard: by the topmost bits.
+/// Wing, group and shard: by the topmost bits.
 #[inline]
-fn shard_of(hash: u64) -> (usize, usize) {
-    ((hash >> 58) as usize, (hash >> 52) as usize % FAN)
+fn shard_of(hash: u64) -> (usize, usize, usize) {
+    ((hash >> 60) as usize, (hash >> 56) as usize % FAN, (hash >> 52) as usize % FAN)
 }
 
 impl<V: Copy + Default + PartialEq> ShardMap<V> {
@@ -214,16 +245,24 @@ impl<V: Copy + Default + PartialEq> ShardMap<V> {
     #[inline]
     pub fn get(&self, hash: KeyHash, vpc: VpcIndex, key: u128) -> Option<&[V]> {
         let hash = hash.in_vpc(vpc);
-        let (group, shard) = shard_of(hash);
-        self.groups[group][shard].get(hash, vpc, key)
+        self.shard(hash).get(hash, vpc, key)
+    }
+
+    #[inline]
+    fn shard(&self, hash: u64) -> &Shard<V> {
+        let (wing, group, shard) = shard_of(hash);
+        &self.wings[wing][group][shard]
+    }
+
+    fn shards(&self) -> impl Iterator<Item = &Shard<V>> {
+        self.wings.iter().flat_map(|wing| wing.iter()).flat_map(|group| group.iter())
     }
 
     /// Asks for the line that the key's entry most likely is in.
     #[inline]
     pub fn prefetch(&self, hash: KeyHash, vpc: VpcIndex) {
         let hash = hash.in_vpc(vpc);
-        let (group, shard) = shard_of(hash);
-        let lines = &*self.groups[group][shard].lines;
+        let lines = &*self.shard(hash).lines;
         prefetch_slice(lines, place(hash, lines.len()));
     }
 
@@ -236,35 +275,34 @@ impl<V: Copy + Default + PartialEq> ShardMap<V> {
         &self,
         changes: impl IntoIterator<Item = ((VpcIndex, u128), Option<L>)>,
     ) -> ShardMap<V> {
-        let mut last: HashMap<(VpcIndex, u128), Option<L>> = HashMap::new();
-        last.extend(changes);
-        let hashed = last.iter().map(|((vpc, key), values)| {
-            let values = values.as_ref().map(AsRef::as_ref);
-            assert!(values.is_none_or(|v| v.len() <= MAX_VALUES), "too many values of one key");
-            (KeyHash::of(*key).in_vpc(*vpc), *vpc, *key, values)
+        let hashed = changes.into_iter().map(|((vpc, key), values)| {
+            let count = values.as_ref().map_or(0, |values| values.as_ref().len());
+            assert!(count <= MAX_VALUES, "too many values of one key");
+            (KeyHash::of(key).in_vpc(vpc), vpc, key, values)
         });
-        let mut real: Vec<_> = hashed
-            .filter(|(hash, vpc, key, values)| {
-                let (group, shard) = shard_of(*hash);
-                self.groups[group][shard].get(*hash, *vpc, *key) != *values
-            })
-            .collect();
+        let mut all: Vec<_> = hashed.collect();
+        // Stable: of several of one key the last stays the last.
+        all.sort_by_key(|(hash, vpc, key, _)| (shard_of(*hash), *vpc, *key));
+        let last = all.chunk_by(|a, b| (a.1, a.2) == (b.1, b.2)).filter_map(<[_]>::last);
+        let last = last.map(|(hash, vpc, key, values)| (*hash, *vpc, *key, values.as_ref().map(L::as_ref)));
+        let differs = |&(hash, vpc, key, values): &(u64, VpcIndex, u128, Option<&[V]>)| {
+            self.shard(hash).get(hash, vpc, key) != values
+        };
+        let real: Vec<_> = last.filter(differs).collect();
         let mut map = self.clone();
-        if real.is_empty() {
-            return map;
-        }
-        real.sort_unstable_by_key(|(hash, ..)| shard_of(*hash));
-        let groups = Arc::make_mut(&mut map.groups);
         for changes in real.chunk_by(|a, b| shard_of(a.0) == shard_of(b.0)) {
-            let (group, shard) = shard_of(changes[0].0);
-            let shard = &mut Arc::make_mut(&mut groups[group])[shard];
-            let stays = |(vpc, key): (VpcIndex, u128)| match changes {
-                [(_, one, other, _)] => (vpc, key) != (*one, *other),
-                _ => !last.contains_key(&(vpc, key)),
-            };
-            let old: Vec<_> = shard.iter().filter(|(key, _)| stays(*key)).collect();
+            let (wing, group, shard) = shard_of(changes[0].0);
+            let wing = &mut Arc::make_mut(&mut map.wings)[wing];
+            let shard = &mut Arc::make_mut(&mut Arc::make_mut(wing)[group])[shard];
+            if let [(hash, vpc, key, Some(values))] = changes
+                && shard.replace(*hash, *vpc, *key, values)
+            {
+                continue;
+            }
+            let stays = |of: (VpcIndex, u128)| changes.binary_search_by_key(&of, |c| (c.1, c.2)).is_err();
+            let old = shard.iter().filter(|(key, _)| stays(*key));
             let new = changes.iter().filter_map(|(_, vpc, key, values)| Some(((*vpc, *key), (*values)?)));
-            let entries: Vec<_> = old.into_iter().chain(new).collect();
+            let entries: Vec<_> = old.chain(new).collect();
             let len = entries.len();
             let made = Shard::with(entries.into_iter(), len);
             *shard = made;
@@ -274,7 +312,7 @@ impl<V: Copy + Default + PartialEq> ShardMap<V> {
 
     /// How many keys there are.
     pub fn len(&self) -> usize {
-        self.groups.iter().flat_map(|group| &**group).map(|shard| shard.len as usize).sum()
+        self.shards().map(|shard| shard.len as usize).sum()
     }
 
     /// Whether there are none.
@@ -284,9 +322,8 @@ impl<V: Copy + Default + PartialEq> ShardMap<V> {
 
     /// How many shards two maps have in common, and of how many.
     pub fn shared_with(&self, other: &ShardMap<V>) -> (usize, usize) {
-        let pairs = self.groups.iter().zip(&*other.groups);
-        let shards = pairs.flat_map(|(a, b)| a.iter().zip(&**b));
-        (shards.filter(|(a, b)| Arc::ptr_eq(&a.lines, &b.lines)).count(), FAN * FAN)
+        let pairs = self.shards().zip(other.shards());
+        (pairs.filter(|(a, b)| Arc::ptr_eq(&a.lines, &b.lines)).count(), FAN * FAN * FAN)
     }
 }
 
@@ -333,10 +370,10 @@ mod tests {
         for of in sets {
             let keys = (0..100_000).map(|n| ((VpcIndex(0), of(n)), Some([n as u32])));
             let map = ShardMap::default().with_changes(keys);
-            let shards: Vec<u32> = map.groups.iter().flat_map(|g| &**g).map(|s| s.len).collect();
+            let shards: Vec<u32> = map.shards().map(|s| s.len).collect();
             // 24.4 each, with a deviation of 4.9.
             assert!(shards.iter().all(|len| (1..65).contains(len)), "{:?}", shards.iter().max());
-            let full = map.groups.iter().flat_map(|g| &**g).flat_map(|s| {
+            let full = map.shards().flat_map(|s| {
                 let full = s.lines.iter().map(|line| line.0[1].kept != Kept::FREE);
                 full.collect::<Vec<_>>().chunk_by(|a, b| *a && *b).map(<[bool]>::len).max()
             });

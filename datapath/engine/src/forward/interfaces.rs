@@ -8,13 +8,7 @@ use crate::chunks::Chunks;
 use crate::conntrack::Timeouts;
 use crate::ids::{InterfaceId, VpcIndex};
 use crate::shards::{KeyHash, ShardMap};
-
-/// Interfaces of one part of the slots.
-#[derive(Clone, Debug)]
-struct Part(Arc<[Option<Arc<Interface>>]>);
-
-/// Slots of a part, and parts of a chunk of them.
-const PART: usize = 64;
+use crate::slots::Slots;
 
 /// Endpoints that are copied together: 32 KB.
 const ENDPOINTS: usize = 256;
@@ -22,18 +16,12 @@ const ENDPOINTS: usize = 256;
 /// Numbers of clocks that are kept beyond those of as many interfaces.
 const SPARE_CLOCKS: usize = 1024;
 
-impl Default for Part {
-    fn default() -> Part {
-        Part(vec![None; PART].into())
-    }
-}
-
 /// All interfaces of a snapshot, by slot, by MAC and by address. One with
 /// changes shares with the one before what did not change: what a change costs
 /// does not depend on how many interfaces there are.
 #[derive(Clone, Debug, Default)]
 pub struct Interfaces {
-    slots: Chunks<Part, PART>,
+    slots: Slots<Arc<Interface>>,
     /// By slot as well.
     endpoints: Chunks<Option<Endpoint>, ENDPOINTS>,
     by_mac: ShardMap<InterfaceId>,
@@ -101,7 +89,7 @@ impl Interfaces {
             if next.endpoints.get(slot) != Some(&endpoint) {
                 *next.endpoints.get_mut(slot) = endpoint;
             }
-            Arc::make_mut(&mut next.slots.get_mut(slot / PART).0)[slot % PART] = Some(interface.clone());
+            *next.slots.get_mut(slot) = Some(interface.clone());
             next.len += 1;
             if !old.as_ref().is_some_and(|old| has_same_keys(old, &interface)) {
                 left.extend(old);
@@ -127,7 +115,7 @@ impl Interfaces {
     fn take(&mut self, slot: usize) -> Option<Arc<Interface>> {
         self.at(slot)?;
         self.len -= 1;
-        Arc::make_mut(&mut self.slots.get_mut(slot / PART).0)[slot % PART].take()
+        self.slots.get_mut(slot).take()
     }
 
     /// The number of these timeouts.
@@ -164,7 +152,7 @@ impl Interfaces {
 
     #[inline]
     fn at(&self, slot: usize) -> Option<&Arc<Interface>> {
-        self.slots.get(slot / PART)?.0[slot % PART].as_ref()
+        self.slots.get(slot)
     }
 
     /// The interface of this slot, if it is still the same incarnation.
@@ -205,7 +193,7 @@ impl Interfaces {
 
     /// Every interface, in the order of slots.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Interface>> {
-        self.slots.iter().flat_map(|part| &*part.0).flatten()
+        self.slots.iter()
     }
 
     /// How many there are.
@@ -220,16 +208,13 @@ impl Interfaces {
 
     /// One more than the highest slot in use.
     pub fn slots(&self) -> usize {
-        let slots = self.slots.iter().flat_map(|part| &*part.0).enumerate();
-        slots.filter(|(_, slot)| slot.is_some()).last().map_or(0, |(last, _)| last + 1)
+        self.slots.end()
     }
 
     /// What two sets have in common: of each kind of table, and of all together.
     pub fn shared_with(&self, other: &Interfaces) -> Shared {
-        let parts = self.slots.iter().zip(other.slots.iter());
-        let slots = parts.filter(|(a, b)| Arc::ptr_eq(&a.0, &b.0)).count();
         let counts = [
-            (slots, self.slots.iter().count()),
+            self.slots.shared_with(&other.slots),
             self.endpoints.shared_with(&other.endpoints),
             self.by_mac.shared_with(&other.by_mac),
             self.by_address.shared_with(&other.by_address),
