@@ -280,7 +280,7 @@ impl Switch {
         let policy = Arc::new(policy);
         let before = self.current.as_ref().map(|current| &current.book);
         let book = metrics.time(Step::Arrange, || match before {
-            Some(before) => before.with(policy.clone()),
+            Some(before) => self.compiler.arrange(before, policy.clone()),
             None => Rulebook::new(policy.clone()),
         });
         let counts = match &self.current {

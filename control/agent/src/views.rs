@@ -117,7 +117,7 @@ pub fn lint(switch: &Switch) -> Value {
 
 /// What each port is for, in words.
 pub fn roles(switch: &Switch) -> HashMap<&str, String> {
-    let bindings = switch.current.iter().flat_map(|c| &c.policy.bindings);
+    let bindings = switch.current.iter().flat_map(|c| c.policy.bindings.iter());
     let mut roles: HashMap<&str, String> = HashMap::new();
     for binding in bindings {
         match binding {

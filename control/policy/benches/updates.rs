@@ -73,7 +73,7 @@ impl Control {
         });
         let compiled = start.elapsed();
         let policy = Arc::new(policy);
-        let book = times.time("arrange", || self.book.with(policy));
+        let book = times.time("arrange", || self.compiler.arrange(&self.book, policy));
         times
             .time("self-check", || match single {
                 true => self_check_changes(&book, &self.compiler, &snapshot, 64),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
+use imbl::shared_ptr::DefaultSharedPtr;
 
 use crate::model::Id;
 
@@ -29,6 +30,10 @@ impl<T: Eq> PartialEq for ById<T> {
 
 impl<T: Eq> Eq for ById<T> {}
 
+/// A persistent map by hash, with the hasher of hashbrown's maps: ids are short, and are
+/// looked up all the time.
+pub(crate) type HashMap<K, V> = imbl::GenericHashMap<K, V, hashbrown::DefaultHashBuilder, DefaultSharedPtr>;
+
 impl<T> ById<T> {
     /// The object of this id.
     pub fn get(&self, id: &str) -> Option<&T> {
@@ -38,6 +43,11 @@ impl<T> ById<T> {
     /// All of them, to be shared.
     pub(crate) fn shared(&self) -> impl Iterator<Item = (&str, &Arc<T>)> {
         self.0.iter().map(|(id, object)| (id.as_str(), object))
+    }
+
+    /// Whether both are the same memory, which tells that they are equal.
+    pub(crate) fn is_same(&self, other: &ById<T>) -> bool {
+        self.0.ptr_eq(&other.0)
     }
 
     /// Whether there is one of this id.

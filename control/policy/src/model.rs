@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use compact_str::CompactString;
 use engine::addr::MacAddr;
@@ -33,7 +34,7 @@ pub struct Validated {
     /// Peerings between VPCs.
     pub peerings: Vec<Peering>,
     /// Which port serves what.
-    pub bindings: Vec<Binding>,
+    pub bindings: Arc<Vec<Binding>>,
     /// The operator's choices.
     pub settings: Settings,
 }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use engine::policy::Direction;
 use engine::verdict::Judgement;
-use imbl::{HashMap, OrdMap, OrdSet};
+use imbl::{OrdMap, OrdSet};
 use ipnet::IpNet;
 
+use crate::by_id::HashMap;
 use crate::model::{Id, NetworkInterface, Peer, Rule, Validated};
 use crate::oracle::{self, Facing, Packet, Rules};
 
@@ -37,25 +38,45 @@ impl Rulebook {
 
     /// Arranges another policy instead. Costs by what the two do not share.
     pub fn with(&self, policy: Arc<Validated>) -> Rulebook {
+        let mut book = self.begin(&policy);
+        for (_, old, new) in self.policy.interfaces.differences(&policy.interfaces) {
+            book.exchange(old, new);
+        }
+        book
+    }
+
+    /// The same, where it is known which interfaces differ.
+    pub(crate) fn with_known(&self, policy: Arc<Validated>, differing: &[Id]) -> Rulebook {
+        let mut book = self.begin(&policy);
+        for id in differing {
+            book.exchange(self.policy.interfaces.get(id), policy.interfaces.get(id));
+        }
+        book
+    }
+
+    /// All that does not depend on interfaces.
+    fn begin(&self, policy: &Arc<Validated>) -> Rulebook {
         let mut book = Rulebook { policy: policy.clone(), ..self.clone() };
         if policy.bindings != self.policy.bindings {
             book.bound = Arc::new(policy.ports_by_interface().into_keys().map(Id::from).collect());
         }
-        for (_, old, new) in self.policy.interfaces.differences(&policy.interfaces) {
-            let same_addresses = old
-                .zip(new)
-                .is_some_and(|(old, new)| (&old.addresses, &old.prefixes) == (&new.addresses, &new.prefixes));
-            for (interface, add) in [(old, false), (new, true)] {
-                let Some(interface) = interface else { continue };
-                if !same_addresses {
-                    book.count_addresses(interface, add);
-                }
-                for group in &interface.groups {
-                    change(&mut book.members, group.clone(), &interface.id, add);
-                }
+        book
+    }
+
+    /// An interface has become another.
+    fn exchange(&mut self, old: Option<&NetworkInterface>, new: Option<&NetworkInterface>) {
+        let same_addresses = old
+            .zip(new)
+            .is_some_and(|(old, new)| (&old.addresses, &old.prefixes) == (&new.addresses, &new.prefixes));
+        for (interface, add) in [(old, false), (new, true)] {
+            let Some(interface) = interface else { continue };
+            if !same_addresses {
+                self.count_addresses(interface, add);
+            }
+            for group in &interface.groups {
+                change(&mut self.members, group.clone(), &interface.id, add);
             }
         }
-        book
     }
 
     fn count_addresses(&mut self, interface: &NetworkInterface, add: bool) {
@@ -93,8 +114,10 @@ impl Rulebook {
     /// in whichever VPC.
     pub fn owners(&self, address: IpAddr) -> impl Iterator<Item = &NetworkInterface> {
         let hosts = self.hosts.get(&address).into_iter().flatten();
-        let lengths = self.lengths.keys().filter(move |(v6, _)| *v6 == address.is_ipv6());
+        // Most policies delegate nothing.
+        let lengths = (!self.lengths.is_empty()).then(|| self.lengths.keys()).into_iter().flatten();
         let prefixes = lengths
+            .filter(move |(v6, _)| *v6 == address.is_ipv6())
             .filter_map(move |(_, length)| self.prefixes.get(&IpNet::new(address, *length).ok()?.trunc()));
         hosts.chain(prefixes.flatten()).filter_map(|id| self.policy.interfaces.get(id))
     }

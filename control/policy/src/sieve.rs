@@ -81,12 +81,11 @@ impl<'v> Sieve<'v> {
         }
     }
 
-    /// Those of a direction that name a group.
-    pub fn naming<'s>(&'s self, group: &'s Id, direction: Direction) -> impl Iterator<Item = &'v Rule> + 's {
+    /// Those that name a group, each with its direction.
+    pub fn naming<'s>(&'s self, group: &'s Id) -> impl Iterator<Item = (Direction, &'v Rule)> + 's {
         let ending = Ending::of(group);
-        let alike = move |named: &&(Ending, Named<'v>)| named.0 == ending && named.1.0 == direction;
-        let rules = self.groups.iter().filter(alike).map(|(_, (_, rule))| *rule);
-        rules.filter(move |rule| matches!(&rule.peer, Peer::Group { id, .. } if id == group))
+        let alike = self.groups.iter().filter(move |(other, _)| *other == ending).map(|(_, named)| *named);
+        alike.filter(move |(_, rule)| matches!(&rule.peer, Peer::Group { id, .. } if id == group))
     }
 
     /// Those that name an address that these interfaces have, which are in a VPC whose
@@ -110,9 +109,7 @@ impl<'v> Sieve<'v> {
             if owners[..n].iter().any(|before| before.groups.contains(group)) {
                 continue;
             }
-            for direction in [Direction::Inbound, Direction::Outbound] {
-                self.naming(group, direction).for_each(|rule| facing.add(direction, rule));
-            }
+            self.naming(group).for_each(|(direction, rule)| facing.add(direction, rule));
         }
         for (list, (direction, rule)) in &self.lists {
             if list.entries.iter().any(|(net, _)| net.contains(&remote)) {

@@ -348,7 +348,7 @@ proptest! {
             }
             let mut fresh = Compiler::new(8);
             let anew = fresh.compile(&policy, generation, &ports()).unwrap();
-            book = book.with(Arc::new(policy.clone()));
+            book = compiler.arrange(&book, Arc::new(policy.clone()));
             prop_assert_eq!(snapshot.interfaces.len(), policy.interfaces.len());
             prop_assert_eq!(snapshot.tables.members.len(), anew.tables.members.len());
             prop_assert_eq!(&snapshot.vpcs.iter().map(|vpc| vpc.local().len()).collect::<Vec<_>>(), &anew.vpcs.iter().map(|vpc| vpc.local().len()).collect::<Vec<_>>());

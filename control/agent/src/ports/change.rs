@@ -158,7 +158,7 @@ impl Switch {
 
     /// What the policy in force has the port for.
     fn bound_to(&self, name: &str) -> Option<String> {
-        let mut bindings = self.current.iter().flat_map(|current| &current.policy.bindings);
+        let mut bindings = self.current.iter().flat_map(|current| current.policy.bindings.iter());
         bindings.find_map(|binding| match binding {
             Binding::Interface { interface, port } if port == name => Some(interface.to_string()),
             Binding::Uplink { port, vpc, .. } if port == name => Some(format!("{vpc} as an uplink")),

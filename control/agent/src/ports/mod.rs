@@ -270,7 +270,7 @@ impl Ports {
     /// What a policy may bind: all ports, and those that are gone while this policy binds them.
     pub fn bindable(&self, bound_by: Option<&Validated>) -> policy::Ports {
         let mut bindable = policy::Ports::default();
-        for binding in bound_by.iter().flat_map(|policy| &policy.bindings) {
+        for binding in bound_by.iter().flat_map(|policy| policy.bindings.iter()) {
             let (Binding::Interface { port, .. } | Binding::Uplink { port, .. }) = binding else { continue };
             bindable.insert(port.clone(), None);
         }

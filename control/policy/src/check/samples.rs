@@ -99,7 +99,7 @@ pub(super) fn about(sieve: &Sieve<'_>, concerned: &Concerned<'_>, packets: &mut 
     for (group, another) in &concerned.groups {
         let another = another.and_then(|another| another.addresses.first());
         for direction in [Direction::Inbound, Direction::Outbound] {
-            let Some(rule) = sieve.naming(group, direction).next() else { continue };
+            let Some((_, rule)) = sieve.naming(group).find(|(of, _)| *of == direction) else { continue };
             for remote in concerned.addresses.iter().chain(another) {
                 add_packets(packets, direction, rule, *remote);
             }

@@ -3,10 +3,11 @@
 
 use engine::addr::Prefix;
 use engine::policy::SourceId;
-use imbl::{HashMap, OrdMap};
+use imbl::OrdMap;
 use ipnet::IpNet;
 
 use super::rules::{Lists, Source, Sources, prefix};
+use crate::by_id::HashMap;
 use crate::model::{Id, Peer, PrefixList, SecurityGroup, Validated};
 
 /// Blocks and how often each is named. A copy shares all that is the same.

@@ -33,6 +33,7 @@ use imbl::OrdSet;
 use crate::model::{self, Binding, Id, NetworkInterface, TrackingTimeouts, Validated};
 use crate::ports::Ports;
 use crate::report::{Fault, Faults};
+use crate::rulebook::Rulebook;
 use blocks::Blocks;
 pub use numbers::InterfaceNames;
 use numbers::{InterfaceNumbers, VpcNumbers};
@@ -60,10 +61,13 @@ struct Generation {
     policy: Validated,
     vpcs: Arc<VpcNumbers>,
     numbers: InterfaceNumbers,
+    ports: Arc<Ports>,
     /// The ports that serve interfaces.
-    served: BTreeMap<Id, PortIndex>,
+    served: Arc<BTreeMap<Id, PortIndex>>,
     /// Where interfaces are that no port serves, as far as that is said.
-    behind: BTreeMap<Id, Behind>,
+    behind: Arc<BTreeMap<Id, Behind>>,
+    /// What follows from these, from bindings and from the numbers of interfaces.
+    roles: Arc<(PortRoles, Vec<Vpc>)>,
     borders: Arc<HashMap<Id, Border>>,
     sets: Sets,
     blocks: Blocks,
@@ -74,6 +78,8 @@ struct Generation {
     delegated: hashbrown::HashMap<VpcIndex, Arc<Cidrs>>,
     scopes: Vec<Vec<VpcIndex>>,
     interfaces: Interfaces,
+    /// The interfaces that are others than in the one before.
+    differing: Arc<[Id]>,
     /// The interfaces that were compiled for it.
     compiled: Arc<[Id]>,
 }
@@ -84,6 +90,9 @@ impl Generation {
         self.interfaces.get(self.numbers.get(id)?)
     }
 }
+
+/// So many interfaces that differ are sooner looked up than found again.
+const FEW: usize = 64;
 
 /// How two policies differ, as far as it is taken over from one to the other.
 struct Differences<'d> {
@@ -179,6 +188,8 @@ impl Compiler {
                 .collect(),
             look: BTreeSet::new(),
         };
+        let ids = differences.interfaces.iter().filter_map(|[old, new]| Some((*old).or(*new)?.id.clone()));
+        next.differing = ids.collect();
         self.number(&before, &mut next, &differences)?;
         if before.epoch != self.sources.epoch {
             // Sources have other numbers.
@@ -191,7 +202,7 @@ impl Compiler {
                 Err(covered) => return Ok(Err(covered)),
             };
         }
-        look_again(&before, &mut next, ports, &mut differences);
+        let are_elsewhere = look_again(&before, &mut next, ports, &mut differences);
         self.compile_interfaces(&before, &mut next, &differences).map_err(covered_too_often)?;
         if policy.vpcs != before.policy.vpcs || policy.peerings != before.policy.peerings {
             next.scopes = vec![Vec::new(); next.vpcs.len()];
@@ -206,7 +217,14 @@ impl Compiler {
             cidrs: next.cidrs.clone(),
             scopes: next.scopes.clone(),
         };
-        let (roles, vpcs) = roles(policy, ports, &next);
+        let stay = |[old, new]: &[Option<&NetworkInterface>; 2]| {
+            old.zip(*new).is_some_and(|(old, new)| old.vpc == new.vpc)
+        };
+        let same_vpcs = policy.vpcs == before.policy.vpcs;
+        if are_elsewhere || !same_vpcs || !differences.interfaces.iter().all(stay) {
+            next.roles = Arc::new(roles(policy, ports, &next));
+        }
+        let (roles, vpcs) = (*next.roles).clone();
         let interfaces = next.interfaces.clone();
         let exempt = policy.settings.exempt_services.iter().map(exempt).collect();
         let snapshot = Snapshot { generation: number, interfaces, ports: roles, vpcs, tables, exempt };
@@ -449,6 +467,18 @@ impl Compiler {
         self.before.as_ref().map(|before| &before.policy)
     }
 
+    /// Arranges the policy of the last generation. Where `before` is of the one before, it is
+    /// not looked for what differs once more.
+    pub fn arrange(&self, before: &Rulebook, policy: Arc<Validated>) -> Rulebook {
+        let is_known = self.current.differing.len() <= FEW
+            && policy.interfaces.is_same(&self.current.policy.interfaces)
+            && self.policy_before().is_some_and(|one| one.interfaces.is_same(&before.policy().interfaces));
+        match is_known {
+            true => before.with_known(policy, &self.current.differing),
+            false => before.with(policy),
+        }
+    }
+
     /// The VPCs by number, likewise.
     pub fn vpc_names(&self) -> HashMap<VpcIndex, Id> {
         self.current.vpcs.iter().map(|(name, index)| (index, name.clone())).collect()
@@ -456,24 +486,33 @@ impl Compiler {
 }
 
 /// What else of interfaces may differ: their ports, their settings, the borders
-/// of their subnets.
-fn look_again(before: &Generation, next: &mut Generation, ports: &Ports, differences: &mut Differences<'_>) {
+/// of their subnets. Whether something is at other ports.
+fn look_again(
+    before: &Generation,
+    next: &mut Generation,
+    ports: &Ports,
+    differences: &mut Differences<'_>,
+) -> bool {
     let Differences { interfaces, look } = differences;
     look.extend(interfaces.iter().filter_map(|[_, new]| Some((*new)?.id.clone())));
-    let served = next.policy.bindings.iter().filter_map(|binding| match binding {
-        Binding::Interface { interface, port } => Some((interface.clone(), ports.index(port)?)),
-        Binding::Uplink { .. } | Binding::Behind { .. } => None,
-    });
-    next.served = served.collect();
-    let behind = next.policy.bindings.iter().filter_map(|binding| match binding {
-        Binding::Behind { interface, uplink } => Some((interface.clone(), place(ports, uplink))),
-        Binding::Interface { .. } | Binding::Uplink { .. } => None,
-    });
-    next.behind = behind.collect();
-    look.extend(moved(&before.served, &next.served));
-    look.extend(moved(&next.served, &before.served));
-    look.extend(moved(&before.behind, &next.behind));
-    look.extend(moved(&next.behind, &before.behind));
+    let are_elsewhere = next.policy.bindings != before.policy.bindings || *before.ports != *ports;
+    if are_elsewhere {
+        next.ports = Arc::new(ports.clone());
+        let served = next.policy.bindings.iter().filter_map(|binding| match binding {
+            Binding::Interface { interface, port } => Some((interface.clone(), ports.index(port)?)),
+            Binding::Uplink { .. } | Binding::Behind { .. } => None,
+        });
+        next.served = Arc::new(served.collect());
+        let behind = next.policy.bindings.iter().filter_map(|binding| match binding {
+            Binding::Behind { interface, uplink } => Some((interface.clone(), place(ports, uplink))),
+            Binding::Interface { .. } | Binding::Uplink { .. } => None,
+        });
+        next.behind = Arc::new(behind.collect());
+        look.extend(moved(&before.served, &next.served));
+        look.extend(moved(&next.served, &before.served));
+        look.extend(moved(&before.behind, &next.behind));
+        look.extend(moved(&next.behind, &before.behind));
+    }
     let (old, new) = (&before.policy.settings, &next.policy.settings);
     look.extend(old.interfaces.differences(&new.interfaces).map(|(id, ..)| id.into()));
     let has_other_borders = before.policy.network_acls != next.policy.network_acls;
@@ -483,6 +522,7 @@ fn look_again(before: &Generation, next: &mut Generation, ports: &Ports, differe
     if has_other_borders || old.timeouts != new.timeouts {
         look.extend(next.policy.interfaces.keys().cloned());
     }
+    are_elsewhere
 }
 
 /// The interfaces that are elsewhere, or nowhere, in the other.
@@ -596,13 +636,13 @@ struct Parts {
 fn roles(policy: &Validated, ports: &Ports, next: &Generation) -> (PortRoles, Vec<Vpc>) {
     let mut roles = PortRoles::default();
     let mut vpcs = vec![Parts::default(); next.vpcs.len()];
-    for (id, port) in &next.served {
+    for (id, port) in &*next.served {
         let Some(interface) = next.interface(id) else { continue };
         roles.set(*port, PortRole::Interface(interface.id));
         vpcs[usize::from(interface.vpc.0)].local.push(interface.id);
     }
     let mut uplinks: HashMap<PortIndex, Uplink> = HashMap::new();
-    for binding in &policy.bindings {
+    for binding in &*policy.bindings {
         let (port, vpc, vlan) = match binding {
             Binding::Interface { .. } => continue,
             Binding::Behind { interface, .. } => {

@@ -6,13 +6,14 @@ use std::collections::{HashMap, VecDeque};
 use engine::ids::{InterfaceId, VpcIndex};
 use imbl::OrdSet;
 
+use crate::by_id;
 use crate::model::Id;
 
 /// Interfaces by slot and incarnation: connections carry these numbers, so one
 /// must not come to mean another interface. A copy shares all that is the same.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InterfaceNumbers {
-    known: imbl::HashMap<Id, InterfaceId>,
+    known: by_id::HashMap<Id, InterfaceId>,
     names: InterfaceNames,
     /// Slots that were used: the next incarnation of each, the least used first.
     free: OrdSet<(u16, u32)>,
@@ -21,7 +22,7 @@ pub(super) struct InterfaceNumbers {
 }
 
 /// The names behind the numbers of interfaces.
-pub type InterfaceNames = imbl::HashMap<InterfaceId, Id>;
+pub type InterfaceNames = by_id::HashMap<InterfaceId, Id>;
 
 impl InterfaceNumbers {
     /// The numbers of the next generation: without some interfaces, then with

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use imbl::{HashMap, OrdSet};
+use imbl::OrdSet;
 
 use super::rules::Compiled;
+use crate::by_id::HashMap;
 use crate::model::{Id, NetworkInterface};
 
 /// A set of groups: their ids, in order.
@@ -13,7 +14,8 @@ pub(super) type Groups = Arc<[Id]>;
 /// The sets in use. A copy shares all that is the same.
 #[derive(Clone, Default)]
 pub(super) struct Sets {
-    sets: HashMap<Groups, Set>,
+    /// Each in memory of its own: what is copied for a change counts up what it shares.
+    sets: HashMap<Groups, Arc<Set>>,
     /// The sets that each group in use is in.
     by_group: HashMap<Id, OrdSet<Groups>>,
 }
@@ -28,12 +30,12 @@ impl Sets {
     /// An interface has these groups.
     pub fn add(&mut self, interface: &NetworkInterface) {
         if let Some(set) = self.sets.get_mut(&interface.groups[..]) {
-            set.interfaces.insert(interface.id.clone());
+            Arc::make_mut(set).interfaces.insert(interface.id.clone());
             return;
         }
         let groups: Groups = interface.groups.as_slice().into();
         let set = Set { compiled: None, interfaces: OrdSet::unit(interface.id.clone()) };
-        self.sets.insert(groups.clone(), set);
+        self.sets.insert(groups.clone(), Arc::new(set));
         for group in groups.iter() {
             self.by_group.entry(group.clone()).or_default().insert(groups.clone());
         }
@@ -42,6 +44,7 @@ impl Sets {
     /// It has them no longer. A set that nobody has is forgotten.
     pub fn remove(&mut self, interface: &NetworkInterface) {
         let Some(set) = self.sets.get_mut(&interface.groups[..]) else { return };
+        let set = Arc::make_mut(set);
         set.interfaces.remove(&interface.id);
         if !set.interfaces.is_empty() {
             return;
@@ -85,7 +88,7 @@ impl Sets {
     /// Sets it.
     pub fn compile(&mut self, groups: &[Id], compiled: Compiled) {
         if let Some(set) = self.sets.get_mut(groups) {
-            set.compiled = Some(compiled);
+            Arc::make_mut(set).compiled = Some(compiled);
         }
     }
 

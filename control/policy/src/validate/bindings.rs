@@ -1,4 +1,5 @@
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::locations::{self, Located};
 use super::{Context, keys, known};
@@ -45,7 +46,7 @@ pub(super) fn read(root: &Node<'_, '_>, report: &mut Report, all: &mut Validated
         if let Some((binding, port, key)) = binding
             && is_port(report, &node, key, port, context)
         {
-            all.bindings.push(binding);
+            Arc::make_mut(&mut all.bindings).push(binding);
         }
     }
     locations::check(report, all, bound, &located);

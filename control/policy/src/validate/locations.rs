@@ -1,4 +1,5 @@
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use engine::addr::MacAddr;
 
@@ -104,7 +105,10 @@ pub(super) fn check<'v>(
         };
         match wrong {
             Some(message) => refuse("InvalidParameterValue", "Uplink", message),
-            None => all.bindings.push(Binding::Behind { interface: id.into(), uplink: uplink.to_string() }),
+            None => {
+                let behind = Binding::Behind { interface: id.into(), uplink: uplink.to_string() };
+                Arc::make_mut(&mut all.bindings).push(behind);
+            }
         }
     }
     for (uplink, vpc, path) in &located.uplinks {
