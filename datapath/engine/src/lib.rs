@@ -20,3 +20,4 @@ mod slots;
 pub mod snapshot;
 pub mod time;
 pub mod verdict;
+mod vicinity;

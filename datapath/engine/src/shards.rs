@@ -10,6 +10,9 @@
 //! anew, with linear probing over cache lines of two entries each, two thirds
 //! full; or copied as it is where one key gets other values that fit beside it.
 //!
+//! Most addresses that are asked about are strangers', where much traffic is with the
+//! world: where no key is near one, no shard is read ([`Vicinity`]).
+//!
 //! The hash is keyed (three rounds of AES, see [`crate::flow`]), one key for
 //! all maps of the process: one hash of an address serves each of them.
 //!
@@ -23,6 +26,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::arch::{aes_round, prefetch_slice};
 use crate::ids::VpcIndex;
+use crate::vicinity::Vicinity;
 
 /// Shards of a group, groups of a wing, and wings of a map.
 const FAN: usize = 16;
@@ -113,6 +117,8 @@ type Wing<V> = Arc<[Group<V>; FAN]>;
 #[derive(Clone, Debug)]
 pub struct ShardMap<V> {
     wings: Arc<[Wing<V>; FAN]>,
+    /// Where the keys are.
+    near: Vicinity,
 }
 
 impl<V: Copy + Default> Default for ShardMap<V> {
@@ -120,7 +126,7 @@ impl<V: Copy + Default> Default for ShardMap<V> {
         let shard = Shard::with([].into_iter(), 0);
         let group: Group<V> = Arc::new(std::array::from_fn(|_| shard.clone()));
         let wing: Wing<V> = Arc::new(std::array::from_fn(|_| group.clone()));
-        ShardMap { wings: Arc::new(std::array::from_fn(|_| wing.clone())) }
+        ShardMap { wings: Arc::new(std::array::from_fn(|_| wing.clone())), near: Vicinity::default() }
     }
 }
 
@@ -244,6 +250,9 @@ impl<V: Copy + Default + PartialEq> ShardMap<V> {
     /// The values of a key; none if it is not there.
     #[inline]
     pub fn get(&self, hash: KeyHash, vpc: VpcIndex, key: u128) -> Option<&[V]> {
+        if !self.near.may_have(key) {
+            return None;
+        }
         let hash = hash.in_vpc(vpc);
         self.shard(hash).get(hash, vpc, key)
     }
@@ -260,7 +269,10 @@ impl<V: Copy + Default + PartialEq> ShardMap<V> {
 
     /// Asks for the line that the key's entry most likely is in.
     #[inline]
-    pub fn prefetch(&self, hash: KeyHash, vpc: VpcIndex) {
+    pub fn prefetch(&self, hash: KeyHash, vpc: VpcIndex, key: u128) {
+        if !self.near.may_have(key) {
+            return;
+        }
         let hash = hash.in_vpc(vpc);
         let lines = &*self.shard(hash).lines;
         prefetch_slice(lines, place(hash, lines.len()));
@@ -290,6 +302,8 @@ impl<V: Copy + Default + PartialEq> ShardMap<V> {
         };
         let real: Vec<_> = last.filter(differs).collect();
         let mut map = self.clone();
+        let new = real.iter().filter(|(_, _, _, values)| values.is_some());
+        new.for_each(|(_, _, key, _)| map.near.add(*key));
         for changes in real.chunk_by(|a, b| shard_of(a.0) == shard_of(b.0)) {
             let (wing, group, shard) = shard_of(changes[0].0);
             let wing = &mut Arc::make_mut(&mut map.wings)[wing];
@@ -337,7 +351,7 @@ mod tests {
 
     fn get(map: &ShardMap<u32>, (vpc, key): Key) -> Option<&[u32]> {
         let hash = KeyHash::of(key);
-        map.prefetch(hash, vpc);
+        map.prefetch(hash, vpc, key);
         map.get(hash, vpc, key)
     }
 

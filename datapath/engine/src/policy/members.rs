@@ -30,8 +30,8 @@ impl Members {
     }
 
     #[inline]
-    pub(super) fn prefetch(&self, hash: KeyHash, vpc: VpcIndex) {
-        self.0.prefetch(hash, vpc);
+    pub(super) fn prefetch(&self, hash: KeyHash, vpc: VpcIndex, addr: Addr) {
+        self.0.prefetch(hash, vpc, addr.0);
     }
 
     /// The same with changes; `None` removes, and of several changes of one

@@ -82,7 +82,7 @@ impl Tables {
         }
         let hash = KeyHash::of(remote.0);
         for &scope in self.scopes(vpc).iter().take(PROBED_SCOPES) {
-            self.members.prefetch(hash, scope);
+            self.members.prefetch(hash, scope, remote);
         }
         Probe(hash)
     }
