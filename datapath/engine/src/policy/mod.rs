@@ -92,23 +92,23 @@ impl Tables {
         self.scopes.get(usize::from(vpc.0)).map_or(&[][..], Vec::as_slice)
     }
 
-    /// Whether `test` holds for a source that the remote address belongs to, of the kinds
-    /// that rules name. `hash` is asked for where there are groups among these.
+    /// Whether `test` holds for one of the sources that the remote address belongs to, of
+    /// the kinds that rules name. `hash` is asked for where there are groups among these.
     #[inline]
     fn any_source(
         &self,
         named: Named,
         query: &Query,
         hash: impl Fn() -> KeyHash,
-        mut test: impl FnMut(SourceId) -> bool,
+        mut test: impl FnMut(&[SourceId]) -> bool,
     ) -> bool {
         let Query { vpc, family, remote, .. } = *query;
         (named.groups && self.any_group(vpc, family, remote, hash(), &mut test))
-            || named.blocks && self.cidrs.covering_of(family, remote).iter().any(|source| test(*source))
+            || named.blocks && test(self.cidrs.covering_of(family, remote))
     }
 
-    /// Whether `test` holds for a group of the interface that has the address, seen from
-    /// this VPC.
+    /// Whether `test` holds for one of the groups of the interface that has the address, seen
+    /// from this VPC.
     #[inline]
     fn any_group(
         &self,
@@ -116,19 +116,13 @@ impl Tables {
         family: Family,
         addr: Addr,
         hash: KeyHash,
-        mut test: impl FnMut(SourceId) -> bool,
+        test: &mut impl FnMut(&[SourceId]) -> bool,
     ) -> bool {
-        for &scope in self.scopes(vpc) {
-            if self.members.get_hashed(hash, scope, addr).iter().any(|s| test(*s)) {
-                return true;
-            }
-            if !self.delegated.is_empty()
-                && let Some(delegated) = self.delegated.get(&scope)
-                && delegated.covering_of(family, addr).iter().any(|s| test(*s))
-            {
-                return true;
-            }
-        }
-        false
+        self.scopes(vpc).iter().any(|&scope| {
+            let has_prefixes = !self.delegated.is_empty();
+            let delegated = || self.delegated.get(&scope);
+            test(self.members.get_hashed(hash, scope, addr))
+                || has_prefixes && delegated().is_some_and(|all| test(all.covering_of(family, addr)))
+        })
     }
 }

@@ -117,13 +117,13 @@ enum Several {
 
 /// The class of a packet's service, located when it is first needed.
 #[derive(Clone, Copy)]
-pub(super) struct Located {
+struct Located {
     service: Service,
     class: Option<usize>,
 }
 
 impl Located {
-    pub fn new(service: Service) -> Located {
+    fn new(service: Service) -> Located {
         Located { service, class: None }
     }
 }
@@ -173,9 +173,16 @@ impl Rows {
         Rows { table: table.into(), places, apart }
     }
 
+    /// Whether one of the sources may reach the service.
+    #[inline(never)]
+    pub fn permit_any(&self, sources: &[SourceId], service: Service) -> bool {
+        let mut located = Located::new(service);
+        sources.iter().any(|source| self.permits(*source, &mut located))
+    }
+
     /// Whether the source may reach the service.
     #[inline]
-    pub fn permits(&self, source: SourceId, located: &mut Located) -> bool {
+    fn permits(&self, source: SourceId, located: &mut Located) -> bool {
         let key = source.0.wrapping_mul(SPREAD);
         let from = home(key, self.places);
         for row in self.table.get(from..).unwrap_or(&[]) {

@@ -1,6 +1,6 @@
 use hashbrown::HashMap;
 
-use super::rows::{Located, Rows};
+use super::rows::Rows;
 use super::service::{Service, ServiceSet};
 use super::{Probe, Tables};
 use crate::addr::{Addr, Family};
@@ -231,8 +231,7 @@ impl Policy {
         hash: impl Fn() -> KeyHash,
     ) -> Judgement {
         let Plane { named, rows, .. } = &self.planes[direction as usize];
-        let mut located = Located::new(query.service);
-        let permits = |source| rows.permits(source, &mut located);
+        let permits = |sources: &[SourceId]| rows.permit_any(sources, query.service);
         let permitted = tables.any_source(*named, query, hash, permits);
         if permitted { Judgement::Tracked } else { Judgement::Denied }
     }
