@@ -42,11 +42,11 @@ fn a_burst_is_dealt_into_hands_and_what_nobody_takes_is_freed() {
         packets.deal(hands.into_iter(), |name, hand| {
             shown.push(name);
             let theirs: Vec<&[u8]> = hand.iter().map(|mbuf| mbuf.data()).collect();
-            let is_theirs = |at: usize| match name {
-                "even" => at % 2 == 0,
-                "none" => false,
-                "thirds" => at % 2 == 1 && at % 3 == 0,
-                _ => (4..8).contains(&at) && at % 2 == 1 && at % 3 != 0,
+            let is_theirs = |at: usize| match (name, at.is_multiple_of(2), at.is_multiple_of(3)) {
+                ("even", is_even, _) => is_even,
+                ("thirds", is_even, is_third) => !is_even && is_third,
+                ("left lying", is_even, is_third) => !is_even && !is_third && (4..8).contains(&at),
+                _ => false,
             };
             let expected: Vec<&[u8]> = (0..len).filter(|at| is_theirs(*at)).map(|at| &all[at][..]).collect();
             assert_eq!(theirs, expected, "{name} of {len}");
