@@ -9,7 +9,8 @@ use crate::policy::Tables;
 /// swap; a packet is judged by one snapshot, entirely.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Its number, from 1. 0 is the closed switch that has no policy yet (D29).
+    /// Its number, from 1. 0 is the closed switch that has no policy yet (D29). Rules are the
+    /// same in all snapshots of one: connections note what these have refused.
     pub generation: u64,
     /// The interfaces.
     pub interfaces: Interfaces,

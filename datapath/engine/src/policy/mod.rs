@@ -32,12 +32,11 @@ pub use members::{MAX_GROUPS, Members};
 pub use rules::{Direction, DirectionRules, Policy, Query, Revoked, SourceId};
 pub use service::{Service, ServiceSet};
 
-use rules::Named;
-
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use self::rules::Named;
 use crate::addr::{Addr, Family};
 use crate::ids::VpcIndex;
 use crate::shards::KeyHash;
@@ -119,10 +118,8 @@ impl Tables {
         test: &mut impl FnMut(&[SourceId]) -> bool,
     ) -> bool {
         self.scopes(vpc).iter().any(|&scope| {
-            let has_prefixes = !self.delegated.is_empty();
-            let delegated = || self.delegated.get(&scope);
             test(self.members.get_hashed(hash, scope, addr))
-                || has_prefixes && delegated().is_some_and(|all| test(all.covering_of(family, addr)))
+                || self.delegated.get(&scope).is_some_and(|all| test(all.covering_of(family, addr)))
         })
     }
 }
