@@ -247,6 +247,12 @@ fn shard_of(hash: u64) -> (usize, usize, usize) {
 }
 
 impl<V: Copy + Default + PartialEq> ShardMap<V> {
+    /// Whether it may have a key, as far as that is known without its hash.
+    #[inline]
+    pub fn may_have(&self, key: u128) -> bool {
+        self.near.may_have(key)
+    }
+
     /// The values of a key; none if it is not there.
     #[inline]
     pub fn get(&self, hash: KeyHash, vpc: VpcIndex, key: u128) -> Option<&[V]> {

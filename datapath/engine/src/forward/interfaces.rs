@@ -177,7 +177,9 @@ impl Interfaces {
     /// The interface that owns this address: by itself, by a delegated prefix, or
     /// as the link-local address that is made from its MAC.
     pub fn by_address(&self, vpc: VpcIndex, addr: Addr) -> Option<&Interface> {
-        if let Some([id, ..]) = self.by_address.get(KeyHash::of(addr.0), vpc, addr.0) {
+        if self.by_address.may_have(addr.0)
+            && let Some([id, ..]) = self.by_address.get(KeyHash::of(addr.0), vpc, addr.0)
+        {
             return self.get(*id);
         }
         if let Some(mac) = made_from(addr) {

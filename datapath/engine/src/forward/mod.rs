@@ -18,7 +18,7 @@ pub use vpc::{Behind, Vpc};
 
 use std::sync::Arc;
 
-use crate::addr::{Addr, MacAddr};
+use crate::addr::{Addr, Family, MacAddr};
 use crate::conntrack::Timeouts;
 use crate::ids::{InterfaceId, PortIndex, VlanId, VpcIndex};
 use crate::policy::{Direction, NetworkAcl, Policy, Probe, Query, Revoked, Tables};
@@ -123,6 +123,12 @@ impl Interface {
             Judgement::Untracked if self.settings.force_tracking => Judgement::Tracked,
             judgement => judgement,
         }
+    }
+
+    /// How they judge every packet, as [`Policy::judge_all`] has it.
+    pub fn judge_all(&self, direction: Direction, family: Family, protocol: u8) -> Option<Judgement> {
+        let judgement = self.policy.judge_all(direction, family, protocol)?;
+        (judgement != Judgement::Untracked || !self.settings.force_tracking).then_some(judgement)
     }
 
     /// The same in two steps, as [`Policy::judge_or_probe`] has them.

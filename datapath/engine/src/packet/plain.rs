@@ -174,6 +174,13 @@ fn header_length(tcp: &[u8; 20]) -> u32 {
     u32::from(tcp[12] >> 4) * 4
 }
 
+/// The control bits in a frame that was read as plain and as TCP.
+#[inline(always)]
+pub fn flags(frame: Frame<'_>, family: Family) -> TcpFlags {
+    let header = TO_TCP[family as usize] - 20;
+    TcpFlags(frame.head.get(header + 13).copied().unwrap_or_default())
+}
+
 /// The segment in a frame that was read as plain and as TCP.
 #[inline(always)]
 pub fn segment(frame: Frame<'_>, family: Family) -> Option<Tcp> {

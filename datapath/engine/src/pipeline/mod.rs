@@ -13,6 +13,7 @@
 mod border;
 mod budget;
 mod counters;
+mod ends;
 mod exempt;
 mod flood;
 mod forward;
@@ -23,9 +24,11 @@ mod outcome;
 mod parse;
 mod plain;
 mod police;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod track;
+mod wholesale;
 
 pub use budget::{EXEMPT_PER_SECOND, RELATED_PER_SECOND, UPLINK_EXEMPT_PER_SECOND};
 pub use counters::{Counter, Counters, Drops, InterfaceCounters, PassClass};

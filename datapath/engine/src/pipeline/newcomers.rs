@@ -10,38 +10,16 @@
 
 use arrayvec::ArrayVec;
 
-use super::border::is_guarded;
-use super::forward::{Receiver, deliver, known_uplink};
-use super::plain::{Glance, Unsettled, may_receive};
-use super::police::is_plugged;
+use super::ends::{Ends, EndsList};
+use super::plain::{Glance, Unsettled};
+use super::tally::Tally;
 use super::track::timeouts;
 use super::{Arrival, BURST, Link, Outcome, PassClass, Passed, Refused, Turn, Works};
-use crate::addr::MacAddr;
 use crate::conntrack::{Entry, State, Timeouts};
-use crate::forward::{Delivery, Endpoint, Interface};
-use crate::ids::InterfaceId;
-use crate::packet::plain::{self, Ethernet};
-use crate::packet::{Tcp, protocol};
+use crate::forward::Interface;
+use crate::packet::{Tcp, plain, protocol};
 use crate::policy::{Direction, Probe, Query, Service};
 use crate::verdict::{DropReason, Judgement};
-
-/// The two ends of new flows, found once for packets that come one after the other.
-struct Ends<'a> {
-    from: InterfaceId,
-    /// The MAC they are from, where they came by an uplink.
-    source: Option<MacAddr>,
-    /// The MAC they are for, as [`MacAddr::bits`].
-    destination: u64,
-    /// `None`: they came by an uplink.
-    sender: Option<&'a Interface>,
-    receiver: Receiver<'a>,
-    /// The receiver's, where it is an interface.
-    endpoint: Option<&'a Endpoint>,
-    /// Whether either end is beyond an uplink, so that what passes may be exempt.
-    is_outside: bool,
-    /// Where what passes goes, if that is one place.
-    delivery: Option<Delivery>,
-}
 
 /// How rules judge a packet at one end.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -122,27 +100,14 @@ enum Left {
     Work(u8),
 }
 
-/// Packets between the same two ends, one after the other, that fared alike: counted
-/// and sent together.
-struct Tally {
-    /// The place of their ends in the list.
-    ends: u8,
-    /// Why they passed, or did not.
-    fate: Result<PassClass, DropReason>,
-    /// Which they are, a bit for each, and their bytes.
-    packets: u32,
-    bytes: u64,
-}
-
-impl Tally {
-    const EMPTY: Tally = Tally { ends: 0, fate: Ok(PassClass::Untracked), packets: 0, bytes: 0 };
-}
-
 impl<'a> Turn<'_, 'a> {
     /// Settles all that is left of a burst.
     #[inline(never)]
     pub(super) fn judge(&mut self, arrivals: &[Arrival<'_>], unsettled: &Unsettled<'_>, works: &Works<'a>) {
-        let mut ends = ArrayVec::<Ends<'a>, BURST>::new();
+        let mut ends = EndsList::new();
+        if works.is_empty() && self.judge_wholesale(arrivals, unsettled, &mut ends) {
+            return;
+        }
         let mut newcomers = ArrayVec::<Newcomer<'_>, BURST>::new();
         let mut waits = false;
         for (glance, known) in unsettled {
@@ -201,7 +166,7 @@ impl<'a> Turn<'_, 'a> {
             }
             if newcomer.is_tracked() {
                 // What does not open a connection may be the answer to a rule that is gone.
-                if segment(newcomer.glance, arrivals).is_some_and(|tcp| !tcp.flags.opens()) {
+                if !may_open(newcomer.glance, arrivals) {
                     continue;
                 }
                 self.engine.table.prefetch_room(newcomer.glance.hash);
@@ -220,7 +185,8 @@ impl<'a> Turn<'_, 'a> {
                     let newcomer = &newcomers[usize::from(place)];
                     if newcomer.has_connection() {
                         if self.advance_one_sided(newcomer.glance, &ends[usize::from(newcomer.ends)]) {
-                            self.add(tally, newcomer, ends, Err(DropReason::InboundDenied));
+                            let denied = Err(DropReason::InboundDenied);
+                            self.add(tally, newcomer.glance, newcomer.ends, denied, ends);
                             continue;
                         }
                     } else if !self.has_come(newcomer.glance) {
@@ -242,29 +208,6 @@ impl<'a> Turn<'_, 'a> {
     fn has_come(&self, glance: &Glance) -> bool {
         let table = &self.engine.table;
         table.may_have_come(glance.hash) && table.lookup(self.now, glance.hash, &glance.key).is_some()
-    }
-
-    /// Notes the ends of a packet as the last in the list; false if more than rules has
-    /// to be asked about it, or there is a reason to refuse it that they do not know.
-    #[inline]
-    fn find_ends(
-        &self,
-        glance: &Glance,
-        arrivals: &[Arrival<'_>],
-        list: &mut ArrayVec<Ends<'a>, BURST>,
-    ) -> bool {
-        let is_of = |ends: &Ends<'_>| {
-            (ends.from, ends.destination) == (glance.sender, glance.destination())
-                && (ends.from.is_some() || ends.source == source(glance, arrivals))
-        };
-        if !list.last().is_some_and(is_of) {
-            let Some(ends) = self.ends(glance, arrivals) else { return false };
-            list.push(ends);
-        }
-        list.last().is_some_and(|ends| {
-            ends.endpoint.is_none_or(|receiver| may_receive(self.snapshot, receiver, glance))
-                && !(ends.is_outside && self.may_be_beyond_rules(glance, ends))
-        })
     }
 
     /// Has rules judge a packet between the last ends of the list, as far as they can
@@ -327,53 +270,6 @@ impl<'a> Turn<'_, 'a> {
         }
     }
 
-    /// Whether a packet from or to an uplink may be exempt from rules, or has a source
-    /// that nobody beyond an uplink has.
-    #[inline(never)]
-    fn may_be_beyond_rules(&self, glance: &Glance, ends: &Ends<'_>) -> bool {
-        let (key, side) = (&glance.key, glance.side());
-        let [(src, src_port), (_, dst_port)] = [key.endpoint(side), key.endpoint(side.other())];
-        !self.snapshot.exempt.is_empty()
-            || is_dhcp(key.protocol(), src_port, dst_port)
-            || ends.sender.is_none() && is_plugged(self.snapshot.interfaces.by_address(key.vpc(), src))
-    }
-
-    /// The ends of a plain packet, if neither is guarded, the receiver is another, and
-    /// nobody here has the MAC that it is from, where it came by an uplink.
-    fn ends(&self, glance: &Glance, arrivals: &[Arrival<'_>]) -> Option<Ends<'a>> {
-        let snapshot = self.snapshot;
-        let (from, vpc, destination) = (glance.sender, glance.key.vpc(), glance.destination());
-        let sender = snapshot.interfaces.get(from);
-        let source = match sender {
-            Some(_) => None,
-            None => Some(source(glance, arrivals)?),
-        };
-        let found = snapshot.interfaces.by_mac(vpc, MacAddr::from_bits(destination));
-        let receiver = match found.and_then(|interface| Some((interface, interface.port?))) {
-            Some((receiver, port)) if receiver.id != from => Receiver::Local(receiver, port),
-            None if sender.is_some() && snapshot.vpc(vpc).is_some_and(|vpc| !vpc.uplinks().is_empty()) => {
-                Receiver::Uplinks
-            }
-            _ => return None,
-        };
-        let endpoint = receiver.interface().and_then(|receiver| snapshot.interfaces.endpoint(receiver.id));
-        let is_outside = sender.is_none() || endpoint.is_none();
-        if is_guarded(sender)
-            || is_guarded(receiver.interface())
-            || source.is_some_and(|mac| is_plugged(snapshot.interfaces.by_mac(vpc, mac)))
-        {
-            return None;
-        }
-        let delivery = match receiver {
-            Receiver::Local(interface, port) => Some(deliver(false, interface.id, port)),
-            Receiver::Uplinks => {
-                let mac = MacAddr::from_bits(destination);
-                known_uplink(snapshot, &self.engine.locations, self.now, vpc, mac)
-            }
-        };
-        Some(Ends { from, source, destination, sender, receiver, endpoint, is_outside, delivery })
-    }
-
     /// Settles a packet that has no connection as rules have judged it.
     #[inline(always)]
     fn settle_newcomer(
@@ -405,49 +301,7 @@ impl<'a> Turn<'_, 'a> {
             let link: Link<'a> = self.link(glance, arrivals);
             return self.forward(&link, &Passed { class, receiver: ends.receiver });
         }
-        self.add(tally, newcomer, list, fate);
-    }
-
-    /// Adds a packet to those that fared alike, or begins with it.
-    #[inline(always)]
-    fn add(
-        &mut self,
-        tally: &mut Tally,
-        newcomer: &Newcomer<'_>,
-        list: &[Ends<'a>],
-        fate: Result<PassClass, DropReason>,
-    ) {
-        if (tally.ends, tally.fate) != (newcomer.ends, fate) {
-            self.tell(tally, list);
-            *tally = Tally { ends: newcomer.ends, fate, ..Tally::EMPTY };
-        }
-        tally.packets |= 1 << newcomer.glance.index();
-        tally.bytes += u64::from(newcomer.glance.bytes);
-    }
-
-    /// Counts packets that fared alike, and settles them.
-    #[inline(never)]
-    fn tell(&mut self, tally: &Tally, list: &[Ends<'a>]) {
-        if tally.packets == 0 {
-            return;
-        }
-        let ends = &list[usize::from(tally.ends)];
-        let (counters, packets) = (&self.engine.counters, u64::from(tally.packets.count_ones()));
-        let receiver = ends.receiver.id();
-        match tally.fate {
-            Err(reason) => {
-                let at = if reason == DropReason::InboundDenied { receiver } else { ends.from };
-                counters.dropped_many(reason, at, packets);
-                self.out.settle(tally.packets, Outcome::Drop(reason));
-            }
-            Ok(class) => {
-                let Some(delivery) = ends.delivery else { return };
-                counters.pass_many(class, packets);
-                counters.sent(ends.from, packets, tally.bytes);
-                counters.delivered(receiver, packets, tally.bytes);
-                self.out.pass(tally.packets, Outcome::Send(delivery), class);
-            }
-        }
+        self.add(tally, glance, newcomer.ends, fate, list);
     }
 
     /// Moves the connection of a datagram on that the receiver's rules deny, and that the
@@ -516,10 +370,11 @@ impl<'a> Turn<'_, 'a> {
     }
 }
 
-/// The MAC that a packet is from.
+/// Whether a packet may open a connection, as far as it says.
 #[inline]
-fn source(glance: &Glance, arrivals: &[Arrival<'_>]) -> Option<MacAddr> {
-    Ethernet::read(arrivals[glance.index()].frame).map(Ethernet::source)
+fn may_open(glance: &Glance, arrivals: &[Arrival<'_>]) -> bool {
+    glance.key.protocol() != protocol::TCP
+        || plain::flags(arrivals[glance.index()].frame, glance.key.family()).opens()
 }
 
 /// The segment of a packet, if it is TCP.
@@ -529,11 +384,4 @@ fn segment(glance: &Glance, arrivals: &[Arrival<'_>]) -> Option<Tcp> {
         protocol::TCP => plain::segment(arrivals[glance.index()].frame, glance.key.family()),
         _ => None,
     }
-}
-
-/// Ports by which clients and servers of DHCP (RFC 2131, RFC 8415) speak.
-#[inline]
-fn is_dhcp(protocol: u8, src_port: u16, dst_port: u16) -> bool {
-    protocol == protocol::UDP
-        && matches!((src_port.min(dst_port), src_port.max(dst_port)), (67, 68) | (546, 547))
 }

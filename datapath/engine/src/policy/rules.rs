@@ -122,6 +122,11 @@ impl Plane {
         service.is_of(protocol::TCP) & tcp | service.is_of(protocol::UDP) & udp
     }
 
+    /// Whether no rule is for everyone of this family, and none names a group or block.
+    fn is_empty(&self, family: Family) -> bool {
+        self.named == Named::default() && self.any[family as usize].ranges().is_empty()
+    }
+
     #[inline]
     fn permits_everyone(&self, family: Family, service: Service) -> bool {
         let (low, high) = self.first[family as usize];
@@ -168,6 +173,19 @@ impl Policy {
         self.judge_by_everyone(direction, query).unwrap_or_else(|| {
             self.judge_by_sources(tables, direction, query, || KeyHash::of(query.remote.0))
         })
+    }
+
+    /// The judgement on every packet of TCP or UDP of this family and direction, if it does
+    /// not depend on ports and addresses and the flow is not tracked: open to everyone both
+    /// ways, or without any rule.
+    pub fn judge_all(&self, direction: Direction, family: Family, protocol: u8) -> Option<Judgement> {
+        let [there, back] = [direction, direction.other()].map(|way| &self.planes[way as usize]);
+        let any_port = Service::with_ports(protocol, 0);
+        if there.is_open(family, any_port) && back.is_open(family, any_port) {
+            Some(Judgement::Untracked)
+        } else {
+            there.is_empty(family).then_some(Judgement::Denied)
+        }
     }
 
     /// The first of two steps, for packets that are judged together: the judgement,

@@ -156,6 +156,38 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
     proptest::collection::vec(rule, 0..8)
 }
 
+/// Such as are often all that one thing needs to be said of.
+fn rules_for_everyone() -> impl Strategy<Value = Vec<Rule>> {
+    rules().prop_map(|rules| {
+        let all = rules.into_iter().filter(|rule| matches!(rule.peer, Peer::Everyone(_)));
+        all.map(|rule| Rule { ports: (0, 65535), ..rule }).collect()
+    })
+}
+
+#[test]
+fn all_packets_are_alike_where_all_is_open_or_nothing_is() {
+    let rule = |direction, protocol| Rule {
+        direction,
+        peer: Peer::Everyone(Family::V4),
+        protocol,
+        ports: (0, 65535),
+    };
+    let of = |rules: &[Rule]| {
+        let policy = policy(rules);
+        [Direction::Inbound, Direction::Outbound]
+            .map(|direction| [6, 17].map(|protocol| policy.judge_all(direction, Family::V4, protocol)))
+    };
+    let (untracked, denied) = (Some(Judgement::Untracked), Some(Judgement::Denied));
+    let both = [rule(Direction::Inbound, 0), rule(Direction::Outbound, 17)];
+    // Of TCP, what comes in is tracked, and of what goes out nothing is permitted: but what
+    // rules permit of another protocol is not told apart.
+    assert_eq!(of(&both), [[None, untracked], [None, untracked]]);
+    assert_eq!(of(&both[..1]), [[None, None], [denied, denied]]);
+    assert_eq!(of(&[]), [[denied, denied], [denied, denied]]);
+    let group = Rule { peer: Peer::Group(1), ..rule(Direction::Inbound, 6) };
+    assert_eq!(of(&[group]), [[None, None], [denied, denied]]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
@@ -171,6 +203,23 @@ proptest! {
                             "{:?} protocol {} {} -> {} remote {}", direction, protocol, src_port, dst_port, remote
                         );
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_all_packets_is_right_of_each(
+        rules in prop_oneof![rules(), rules_for_everyone()],
+        ports in prop::collection::vec((any::<u16>(), any::<u16>(), 0u8..18), 20),
+    ) {
+        let (policy, tables) = (policy(&rules), tables(&rules));
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            for protocol in [6, 17] {
+                let Some(all) = policy.judge_all(direction, Family::V4, protocol) else { continue };
+                for &(src_port, dst_port, remote) in ports.iter().chain(&[(0, 1, 3), (5, 0, 3), (65535, 3, 16), (4, 65535, 16)]) {
+                    prop_assert_eq!(slow(&rules, direction, protocol, src_port, dst_port, remote), all);
+                    prop_assert_eq!(policy.judge(&tables, direction, &query(protocol, src_port, dst_port, remote)), all);
                 }
             }
         }

@@ -116,7 +116,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => prop::collection::vec(sent(), 1..=60).prop_map(Step::Burst),
         4 => (0..40u32).prop_map(Step::Wait),
-        4 => (prop::array::uniform3(prop_oneof![3 => Just(0x05u8), 3 => Just(0x85), 2 => Just(0x25), 1 => any::<u8>()]), any::<bool>(), any::<bool>(), any::<bool>(), any::<u8>())
+        4 => (prop::array::uniform3(prop_oneof![3 => Just(0x05u8), 3 => Just(0x85), 2 => Just(0x25), 2 => Just(0x45), 1 => any::<u8>()]), any::<bool>(), any::<bool>(), any::<bool>(), any::<u8>())
             .prop_map(|(open, guarded, slow, unchecked, uplinks)| Step::Change { open, guarded, slow, unchecked, uplinks }),
     ]
 }
@@ -207,6 +207,27 @@ proptest! {
                 }
             }
             prop_assert_eq!(state(&fast), state(&slow));
+        }
+    }
+
+    /// Where nobody's flows are tracked, a burst is as its packets are one by one. With one
+    /// uplink: by which of several somebody is, a burst tells before any of it is sent.
+    #[test]
+    fn bursts_that_nobody_tracks_are_judged_like_their_packets(
+        steps in prop::collection::vec((prop::collection::vec(sent(), 1..=60), prop::array::uniform3(any::<bool>()), any::<u8>()), 1..10),
+    ) {
+        let [mut whole, mut single] = [World::new(), World::new()];
+        for (burst, open, uplinks) in steps {
+            let open = open.map(|open| if open { 0x45 } else { 0x40 });
+            [&mut whole, &mut single].into_iter().for_each(|w| change(w, open, false, false, false, uplinks & !1));
+            let frames: Vec<_> = burst.iter().map(Sent::frame).collect();
+            for burst in frames.chunks(BURST) {
+                let together = whole.burst(&burst.iter().map(|(port, frame)| (*port, &frame[..], false)).collect::<Vec<_>>());
+                let apart: Vec<_> = burst.iter().map(|(port, frame)| single.put(*port, frame)).collect();
+                prop_assert_eq!(together, apart);
+            }
+            prop_assert_eq!(state(&whole), state(&single));
+            prop_assert_eq!(whole.connections(), 0);
         }
     }
 }
