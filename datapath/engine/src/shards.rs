@@ -34,6 +34,9 @@ const FAN: usize = 16;
 /// Values that lie beside their key; more lie apart.
 const INLINE: usize = 3;
 
+/// Keys that go before it is noted anew where the others are.
+const GONE: usize = 1 << 16;
+
 /// The most values of one key.
 pub const MAX_VALUES: usize = 16;
 
@@ -117,8 +120,10 @@ type Wing<V> = Arc<[Group<V>; FAN]>;
 #[derive(Clone, Debug)]
 pub struct ShardMap<V> {
     wings: Arc<[Wing<V>; FAN]>,
-    /// Where the keys are.
+    /// Where the keys are, and those that have gone since that was noted.
     near: Vicinity,
+    /// How many of these there are.
+    gone: usize,
 }
 
 impl<V: Copy + Default> Default for ShardMap<V> {
@@ -126,7 +131,11 @@ impl<V: Copy + Default> Default for ShardMap<V> {
         let shard = Shard::with([].into_iter(), 0);
         let group: Group<V> = Arc::new(std::array::from_fn(|_| shard.clone()));
         let wing: Wing<V> = Arc::new(std::array::from_fn(|_| group.clone()));
-        ShardMap { wings: Arc::new(std::array::from_fn(|_| wing.clone())), near: Vicinity::default() }
+        ShardMap {
+            wings: Arc::new(std::array::from_fn(|_| wing.clone())),
+            near: Vicinity::default(),
+            gone: 0,
+        }
     }
 }
 
@@ -308,8 +317,12 @@ impl<V: Copy + Default + PartialEq> ShardMap<V> {
         };
         let real: Vec<_> = last.filter(differs).collect();
         let mut map = self.clone();
-        let new = real.iter().filter(|(_, _, _, values)| values.is_some());
-        new.for_each(|(_, _, key, _)| map.near.add(*key));
+        for (_, _, key, values) in &real {
+            match values {
+                Some(_) => map.near.add(*key),
+                None => map.gone += 1,
+            }
+        }
         for changes in real.chunk_by(|a, b| shard_of(a.0) == shard_of(b.0)) {
             let (wing, group, shard) = shard_of(changes[0].0);
             let wing = &mut Arc::make_mut(&mut map.wings)[wing];
@@ -326,6 +339,10 @@ impl<V: Copy + Default + PartialEq> ShardMap<V> {
             let len = entries.len();
             let made = Shard::with(entries.into_iter(), len);
             *shard = made;
+        }
+        if map.gone >= GONE {
+            let keys = map.shards().flat_map(Shard::iter).map(|((_, key), _)| key);
+            (map.near, map.gone) = (Vicinity::of(keys), 0);
         }
         map
     }
@@ -350,6 +367,7 @@ impl<V: Copy + Default + PartialEq> ShardMap<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addr::Addr;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -374,6 +392,19 @@ mod tests {
         let same = after.with_changes([(key(7), None), (key(8), Some([9])), (key(8), Some([8]))]);
         assert_eq!(same.shared_with(&after), (4096, 4096));
         assert!(!after.is_empty() && ShardMap::<u32>::default().is_empty());
+    }
+
+    #[test]
+    fn whose_neighbours_have_all_gone_is_a_stranger_again() {
+        let host = |part: u32, n: u32| (VpcIndex(0), Addr::v4(part << 16 | n).0);
+        let all = (0..40_000).flat_map(|n| [(host(1, n), Some([1])), (host(2, n), Some([2]))]);
+        let before = ShardMap::default().with_changes(all.clone());
+        let first = before.with_changes((0..40_000).map(|n| (host(1, n), None::<[u32; 1]>)));
+        assert!(first.may_have(host(1, 0).1), "not noted anew yet");
+        let most = first.with_changes((0..39_999).map(|n| (host(2, n), None::<[u32; 1]>)));
+        assert!(!most.may_have(host(1, 0).1));
+        assert!(most.may_have(host(2, 0).1) && before.may_have(host(1, 0).1));
+        assert_eq!((get(&most, host(2, 39_999)), most.len()), (Some(&[2][..]), 1));
     }
 
     #[test]

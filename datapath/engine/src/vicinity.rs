@@ -2,13 +2,18 @@
 //! apart by one line that is at hand, and not by lines that are far.
 //!
 //! A bit for each /16 of IPv4; those of IPv6, one for each /48, lie among them by a hash.
-//! Bits are never taken back: where all keys of a part have gone, its addresses are looked
-//! for as if there were some.
+//! Bits are not taken back: where all keys of a part have gone, its addresses are looked for
+//! as if there were some, until all that is there is noted anew.
 
 use std::sync::Arc;
 
+use crate::addr::{Addr, Family, Prefix};
+
 /// Words of 64 bits: 8 KB.
 const WORDS: usize = 1 << 10;
+
+/// The bits of an IPv4 prefix, and of an IPv6 prefix, that tell its part.
+const PART_BITS: [u8; 2] = [16, 48];
 
 /// Parts of the address space. A copy shares the bits until one of the two gets another.
 #[derive(Clone, Debug)]
@@ -30,6 +35,13 @@ fn part(key: u128) -> usize {
 }
 
 impl Vicinity {
+    /// Of these keys.
+    pub fn of(keys: impl Iterator<Item = u128>) -> Vicinity {
+        let mut all = Vicinity::default();
+        keys.for_each(|key| all.add(key));
+        all
+    }
+
     /// Whether keys may be where this one is; false only if there are none.
     #[inline]
     pub fn may_have(&self, key: u128) -> bool {
@@ -42,6 +54,19 @@ impl Vicinity {
         if !self.may_have(key) {
             let part = part(key);
             Arc::make_mut(&mut self.0)[part / 64] |= 1 << (part % 64);
+        }
+    }
+
+    /// Takes note of all addresses of a block.
+    pub fn add_block(&mut self, block: Prefix) {
+        let first = block.addr();
+        match (block.family(), PART_BITS[block.family() as usize].saturating_sub(block.length())) {
+            (_, 0) => self.add(first.0),
+            (Family::V4, more) => {
+                (0..1u32 << more).for_each(|n| self.add(Addr::v4(first.0 as u32 + (n << 16)).0));
+            }
+            // By their hashes, so many are everywhere.
+            (Family::V6, _) => *Arc::make_mut(&mut self.0) = [u64::MAX; WORDS],
         }
     }
 }
@@ -62,6 +87,37 @@ mod tests {
         ours.iter().for_each(|addr| known.add(addr.0));
         assert!(ours.iter().all(|addr| known.may_have(addr.0)));
         assert!(strangers.iter().all(|addr| !known.may_have(addr.0)));
+    }
+
+    #[test]
+    fn a_block_has_all_its_addresses_and_no_others() {
+        let block = |text: &str, length| Prefix::new(ip(text), length).expect("a prefix");
+        let of = |block| {
+            let mut known = Vicinity::default();
+            known.add_block(block);
+            known
+        };
+        let cases = [
+            (block("10.4.0.0", 14), ["10.4.0.0", "10.5.1.2", "10.7.255.255"], ["10.3.255.255", "10.8.0.0"]),
+            (block("10.4.0.0", 16), ["10.4.0.0", "10.4.1.2", "10.4.255.255"], ["10.3.255.255", "10.5.0.0"]),
+            (block("10.4.9.0", 28), ["10.4.9.0", "10.4.9.1", "10.4.9.15"], ["10.3.9.1", "10.5.0.0"]),
+            (block("fd00:a::", 48), ["fd00:a::", "fd00:a::1", "fd00:a:0:ffff::"], ["fd00:b::", "fd00:a:1::"]),
+            (
+                block("fd00:a:0:1::", 64),
+                ["fd00:a:0:1::", "fd00:a:0:1::1", "fd00:a:0:1:ffff::"],
+                ["fd00:b::", "::"],
+            ),
+        ];
+        for (block, inside, outside) in cases {
+            let known = of(block);
+            assert!(inside.iter().all(|addr| known.may_have(ip(addr).0)), "{block}");
+            assert!(outside.iter().all(|addr| !known.may_have(ip(addr).0)), "{block}");
+        }
+        for all in [block("0.0.0.0", 0), block("fd00::", 8), block("fd00::", 47)] {
+            let inside = all.addr().0 | !all.mask();
+            assert!(of(all).may_have(inside) && of(all).may_have(inside - (1 << 81 & !all.mask())));
+        }
+        assert!(of(block("0.0.0.0", 0)).may_have(ip("255.255.255.255").0));
     }
 
     #[test]

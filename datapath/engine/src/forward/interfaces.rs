@@ -9,6 +9,7 @@ use crate::conntrack::Timeouts;
 use crate::ids::{InterfaceId, VpcIndex};
 use crate::shards::{KeyHash, ShardMap};
 use crate::slots::Slots;
+use crate::vicinity::Vicinity;
 
 /// Endpoints that are copied together: 32 KB.
 const ENDPOINTS: usize = 256;
@@ -28,6 +29,8 @@ pub struct Interfaces {
     by_address: ShardMap<InterfaceId>,
     /// Delegated prefixes, sorted; within a VPC they do not overlap.
     by_prefix: Arc<Vec<(VpcIndex, Prefix, InterfaceId)>>,
+    /// Where these are.
+    prefixes: Vicinity,
     /// The number of each choice of timeouts. Few are ever in use.
     clocks: Arc<HashMap<Timeouts, u32>>,
     len: usize,
@@ -147,6 +150,8 @@ impl Interfaces {
             };
             by_prefix.extend(joined.iter().flat_map(of));
             by_prefix.sort_unstable_by_key(|(vpc, prefix, _)| (*vpc, prefix.addr()));
+            self.prefixes = Vicinity::default();
+            by_prefix.iter().for_each(|(_, prefix, _)| self.prefixes.add_block(*prefix));
         }
     }
 
@@ -185,7 +190,7 @@ impl Interfaces {
         if let Some(mac) = made_from(addr) {
             return self.by_mac(vpc, mac);
         }
-        if self.by_prefix.is_empty() {
+        if !self.prefixes.may_have(addr.0) {
             return None;
         }
         let after = self.by_prefix.partition_point(|(v, p, _)| (*v, p.addr()) <= (vpc, addr));
