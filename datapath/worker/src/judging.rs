@@ -48,7 +48,9 @@ impl Bench<'_> {
                 of: if steered { FragmentOf::from_bits(packet.note()) } else { None },
             }
         };
-        let arrivals: ArrayVec<Arrival<'_>, BURST> = burst.iter().map(arrival).collect();
+        // Not collected, which would copy it as a whole.
+        let mut arrivals = ArrayVec::<Arrival<'_>, BURST>::new();
+        arrivals.extend(burst.iter().map(arrival));
         self.run(&arrivals, from);
         drop(arrivals);
         let packets = burst.len();

@@ -123,7 +123,9 @@ impl Switch {
 
     /// Judges a burst that came in at one port.
     pub fn run(&mut self, port: u16, frames: &[Vec<u8>]) {
-        let arrivals: ArrayVec<_, BURST> = frames.iter().map(|frame| arrival(port, frame)).collect();
+        // Not collected, which would copy it as a whole.
+        let mut arrivals = ArrayVec::<_, BURST>::new();
+        arrivals.extend(frames.iter().map(|frame| arrival(port, frame)));
         self.pipeline.run(&self.snapshot, NOW, &arrivals, &mut (), &mut self.out);
     }
 }
