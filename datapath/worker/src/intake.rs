@@ -12,6 +12,10 @@ use crate::device::RxQueue;
 /// them have something, instead of asking each.
 const MANY: usize = 2;
 
+/// Queues, none of them a packet socket, for which judged packets wait without a look at the
+/// clock, whose reading takes as long as asking one that has nothing.
+const FEW: usize = 1;
+
 /// The receive queues of a worker, each with its port.
 pub(crate) struct Intake {
     queues: Vec<(PortIndex, RxQueue)>,
@@ -76,6 +80,14 @@ impl Intake {
         if let (true, Some(listener)) = (is_worth_it, &mut self.listener) {
             listener.listen(Duration::ZERO);
         }
+    }
+
+    /// Whether asking the queues behind this place may take long: where that is a system call,
+    /// or they are many.
+    #[inline]
+    pub fn takes_long_after(&self, at: usize) -> bool {
+        let left = self.queues.len().saturating_sub(at + 1);
+        left > FEW || left > 0 && self.landing.is_some()
     }
 
     /// Sleeps, until a packet socket has something at the latest.

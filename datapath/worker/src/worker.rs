@@ -21,7 +21,8 @@ use crate::observer::Observer;
 use crate::statistics::{WorkerStage, WorkerStatistics};
 use crate::wiring::{Peer, Wires};
 
-/// Busy turns between two looks at the clock, the mailbox and old connections.
+/// Turns between two looks at the clock, the mailbox and old connections, of which each takes
+/// longer than a turn in which nothing comes.
 const HOUSEKEEPING_TURNS: u32 = 16;
 
 /// Idle turns before a worker that may sleep does.
@@ -57,11 +58,14 @@ impl Worker {
             let packets = self.turn(turns, now, &mut outcomes);
             turns = turns.wrapping_add(1);
             idle_turns = if packets == 0 { idle_turns.saturating_add(1) } else { 0 };
-            if packets == 0 || turns.is_multiple_of(HOUSEKEEPING_TURNS) {
+            let longest_sleep = match self.idle {
+                Idle::Sleep { max } if idle_turns >= TURNS_BEFORE_SLEEP => Some(max),
+                _ => None,
+            };
+            if longest_sleep.is_some() || turns.is_multiple_of(HOUSEKEEPING_TURNS) {
                 now = self.keep_house();
             }
-            if idle_turns >= TURNS_BEFORE_SLEEP
-                && let Idle::Sleep { max } = self.idle
+            if let Some(max) = longest_sleep
                 && !self.mailbox.is_busy()
             {
                 let doublings = (idle_turns - TURNS_BEFORE_SLEEP).min(16);
@@ -103,7 +107,9 @@ impl Worker {
                 bench.watch.lap(WorkerStage::Receive, count);
                 bench.judge(peers, &mut burst, Source { port: Some(port), now, snapshot });
                 total += count;
-                patience.begin(dpdk::cycles);
+                if receive.takes_long_after(at) {
+                    patience.begin(dpdk::cycles);
+                }
             }
             if patience.is_over(dpdk::cycles) {
                 bench.egress.flush(peers);
