@@ -157,6 +157,18 @@ impl Instance {
         status.expect("ip can be run").success()
     }
 
+    /// Whether another answers at this port, asked at the same time: TCP and UDP over IPv4, then
+    /// over IPv6.
+    pub fn reaches(&self, other: &Instance, port: &str) -> [bool; 4] {
+        let (v4, v6) = (other.v4(), other.v6());
+        ask([
+            &|| self.probe(&["tcp", &v4, port]),
+            &|| self.probe(&["udp", &v4, port]),
+            &|| self.probe(&["tcp", &v6, port]),
+            &|| self.probe(&["udp", &v6, port]),
+        ])
+    }
+
     /// Starts a probe that serves until it is dropped, and waits until it does.
     pub fn serve(&self, arguments: &[&str]) -> Server {
         let mut command = self.command(&binary("probe"));

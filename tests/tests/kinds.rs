@@ -77,13 +77,7 @@ fn everything_passes_whole_and_nothing_else(lab: &Lab) {
             assert!(passed, "ping of {host} in fragments: {:?}", lab.sgctl(&["drops"]));
         }
     }
-    let shut = SHUT.to_string();
-    let opened = ask([
-        &|| client.probe(&["tcp", &server.v4(), &shut]),
-        &|| client.probe(&["udp", &server.v4(), &shut]),
-        &|| client.probe(&["tcp", &server.v6(), &shut]),
-        &|| client.probe(&["udp", &server.v6(), &shut]),
-    ]);
+    let opened = client.reaches(server, &SHUT.to_string());
     assert_eq!(opened, [false; 4], "TCP and UDP at a port that no rule opens, over IPv4 and IPv6");
     for instance in [client, server] {
         assert_eq!(instance.checksum_errors(), 0, "{}", instance.name);

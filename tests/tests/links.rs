@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use system_tests::policy::{all, document, from_everyone, group};
-use system_tests::{Lab, Options, ask, binary, run};
+use system_tests::{Lab, Options, binary, run};
 
 const OPEN: &str = "8080";
 const SHUT: &str = "8081";
@@ -109,12 +109,7 @@ fn judged(lab: &Lab, second: &Second) {
         }
         assert!(client.probe(&["udp", &host, OPEN]), "UDP to {host}");
     }
-    let opened = ask([
-        &|| client.probe(&["tcp", &server.v4(), SHUT]),
-        &|| client.probe(&["udp", &server.v4(), SHUT]),
-        &|| client.probe(&["tcp", &server.v6(), SHUT]),
-        &|| client.probe(&["udp", &server.v6(), SHUT]),
-    ]);
+    let opened = client.reaches(server, SHUT);
     assert_eq!(opened, [false; 4], "TCP and UDP {SHUT}, over IPv4 and IPv6");
     assert_eq!((client.checksum_errors(), server.checksum_errors()), (0, 0));
     assert!(second.must(&["drops"]).contains("inbound_denied"));

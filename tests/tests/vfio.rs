@@ -104,12 +104,7 @@ fn judged(lab: &Lab, machine: &Machine) {
             }
             assert!(from.probe(&["udp", &host, OPEN]), "UDP to {host}");
         }
-        let opened = ask([
-            &|| from.probe(&["tcp", &to.v4(), SHUT]),
-            &|| from.probe(&["udp", &to.v4(), SHUT]),
-            &|| from.probe(&["tcp", &to.v6(), SHUT]),
-            &|| from.probe(&["udp", &to.v6(), SHUT]),
-        ]);
+        let opened = from.reaches(to, SHUT);
         assert_eq!(opened, [false; 4], "TCP and UDP {SHUT}, over IPv4 and IPv6");
         assert_eq!((from.checksum_errors(), to.checksum_errors()), (0, 0));
     }
