@@ -128,6 +128,7 @@ fn documents() -> Seeds {
     let interfaces = br#"{"NetworkInterfaces":[{"Attachment":{"DeviceIndex":0,"InstanceId":"i-1"},"Groups":[{"GroupName":"web","GroupId":"sg-0123456789abcdef0"}],"MacAddress":"02:00:00:00:00:01","NetworkInterfaceId":"eni-1","PrivateIpAddresses":[{"Primary":true,"PrivateIpAddress":"10.0.0.11"}],"Ipv6Addresses":[{"Ipv6Address":"fd00::11"}],"SourceDestCheck":true,"Status":"in-use","VpcId":"vpc-1"}],"Bindings":[{"NetworkInterfaceId":"eni-1","Port":"p0"},{"Uplink":"up","VpcId":"vpc-1","VlanId":100}],"Settings":{"Quotas":{"RulesPerSecurityGroup":100,"SecurityGroupsPerInterface":10}}}"#;
     let lists = br#"{"PrefixLists":[{"PrefixListId":"pl-1","AddressFamily":"IPv4","MaxEntries":2,"Version":1}],"PrefixListEntries":{"pl-1":[{"Cidr":"203.0.113.0/28"},{"Cidr":"203.0.113.5/28","Description":"host bits"}]}}"#;
     let peering = br#"{"VpcPeeringConnections":[{"VpcPeeringConnectionId":"pcx-1","RequesterVpcInfo":{"VpcId":"vpc-1"},"AccepterVpcInfo":{"VpcId":"vpc-2"},"Status":{"Code":"deleted"}}],"SecurityGroups":[{"GroupId":"sg-1","GroupName":"a","Description":"a","VpcId":"vpc-1","IpPermissions":[{"IpProtocol":"tcp","FromPort":1,"ToPort":2,"UserIdGroupPairs":[{"GroupId":"sg-2","PeeringStatus":"deleted"}]}]},{"GroupId":"sg-2","GroupName":"b","Description":"b","VpcId":"vpc-2"}]}"#;
+    let located = br#"{"SecurityGroups":[{"GroupId":"sg-1","GroupName":"a","Description":"a","VpcId":"vpc-1"}],"NetworkInterfaces":[{"NetworkInterfaceId":"eni-far","VpcId":"vpc-1","MacAddress":"02:00:00:00:00:01","Groups":[{"GroupId":"sg-1"}],"PrivateIpAddresses":[{"PrivateIpAddress":"10.0.0.11"}]}],"Bindings":[{"Uplink":"up","VpcId":"vpc-1","VlanId":7},{"NetworkInterfaceId":"eni-far","Uplink":"up"},{"Uplink":"p2","VpcId":"vpc-1","MacAddresses":["02:00:00:00:00:fe","02:00:00:00:00:fd"]}]}"#;
     let nested = |depth: usize| [b"[".repeat(depth), b"]".repeat(depth)].concat();
     let within = |depth: usize| [&b"{\"Vpcs\":"[..], &nested(depth), b"}"].concat();
     let refused: [&[u8]; 9] = [
@@ -146,6 +147,7 @@ fn documents() -> Seeds {
         ("several", [&described[..], b"\n", interfaces].concat()),
         ("lists", lists.to_vec()),
         ("peering", peering.to_vec()),
+        ("located", located.to_vec()),
         ("deep-31", within(31)),
         ("deep-33", within(33)),
         ("deep-200", within(200)),
