@@ -235,8 +235,14 @@ impl Datapath {
 
     /// Gives the workers a new snapshot to judge by; each takes it up between
     /// two turns. Frees snapshots that nobody uses any more.
+    ///
+    /// # Panics
+    /// If its generation is not later than that of the one before: connections note what
+    /// rules of a generation have refused, and would hold it against other rules.
     pub fn publish(&mut self, snapshot: Snapshot) {
         let generation = snapshot.generation;
+        let before = self.published.back().map_or(self.enforced, |(_, generation)| *generation);
+        assert!(generation > before, "generation {generation} comes after {before}");
         let version = self.publisher.publish(Box::new(snapshot));
         self.published.push_back((version, generation));
         self.reclaim();

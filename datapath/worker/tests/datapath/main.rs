@@ -166,6 +166,11 @@ fn without_a_policy_nothing_passes_and_a_push_opens() {
     datapath.wait_enforced(Duration::from_secs(5)).unwrap();
     assert_eq!(datapath.enforced(), 7);
     wait_until("the worker says so", || sum(&datapath, |s| s.generation.get()) == 7);
+    // Other rules under the same number, or a lower one, would not be other rules to a connection.
+    for generation in [7, 6] {
+        let again = std::panic::AssertUnwindSafe(|| datapath.publish(snapshot(generation, true)));
+        assert!(std::panic::catch_unwind(again).is_err(), "{generation}");
+    }
     datapath.stop();
     assert_eq!(pool.in_use(), 0);
 }
