@@ -12,7 +12,7 @@ use serde_json::Value;
 use worker::NotEnforced;
 
 use crate::metrics::{PushMetrics, Step};
-use crate::store::{Record, SaveError};
+use crate::store::{Record, SaveError, Saving};
 use crate::switch::{Current, Switch};
 
 /// Packets that the self-check of a whole policy asks about.
@@ -223,8 +223,8 @@ impl Switch {
 
     /// Stores a policy before it is published. A store that turns out to be
     /// damaged is put aside, and a new one gets the policy in force.
-    fn store(&mut self, record: &Record<'_>) -> Result<(), PushError> {
-        let error = match self.store.save(record) {
+    fn store(&mut self, add: impl FnOnce(&mut Saving<'_>) -> anyhow::Result<()>) -> Result<(), PushError> {
+        let error = match self.store.save(add) {
             Ok(()) => return Ok(()),
             Err(SaveError::Failed(error)) => {
                 return Err(PushError::Store(format!("the policy cannot be stored: {error:#}")));
@@ -278,8 +278,8 @@ impl Switch {
             .map_err(PushError::Invalid)?;
         let compiled = tables.elapsed();
         let policy = Arc::new(policy);
-        let before = self.current.as_ref().map(|current| &current.book);
-        let book = metrics.time(Step::Arrange, || match before {
+        let before = self.current.as_ref().map(|current| current.book.clone());
+        let book = metrics.time(Step::Arrange, || match &before {
             Some(before) => self.compiler.arrange(before, policy.clone()),
             None => Rulebook::new(policy.clone()),
         });
@@ -298,17 +298,13 @@ impl Switch {
             .and_then(|_| {
                 let change = change.in_words();
                 metrics.time(Step::Store, || {
-                    let before = self.current.as_ref().filter(|_| self.store.takes_changes(generation));
-                    let changes = before.and_then(|before| policy.changes_since(&before.policy));
-                    let is_change = changes.is_some();
-                    let document = changes.unwrap_or_else(|| policy.to_document()).to_string();
-                    self.store(&Record {
-                        generation,
-                        document: &document,
-                        is_change,
-                        change: &change,
-                        uid: options.uid,
-                        counts,
+                    self.store(|saving| {
+                        let before = before.as_ref().filter(|_| saving.takes_changes(generation));
+                        let changes = before.and_then(|before| policy.changes_since(before.policy()));
+                        let is_change = changes.is_some();
+                        let document = changes.unwrap_or_else(|| policy.to_document()).to_string();
+                        let (document, uid) = (document.as_str(), options.uid);
+                        saving.add(&Record { generation, document, is_change, change: &change, uid, counts })
                     })
                 })
             });

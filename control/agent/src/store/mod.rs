@@ -2,32 +2,29 @@
 //! ports that were added and removed.
 
 mod damage;
+mod pack;
 mod ports;
+mod saving;
 mod schema;
 
 pub use ports::StoredPort;
+pub use saving::Saving;
 
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result};
-use flate2::Compression;
-use flate2::read::ZlibDecoder;
-use flate2::write::ZlibEncoder;
 use rusqlite::{Connection, ErrorCode, params};
 
 use damage::Fingerprint;
+use pack::unpack;
+use saving::{Chain, Saved};
 
 /// Pages that a save gives back to the file system where there are free ones.
 const VACUUM_PAGES: u32 = 256;
 
 /// Bytes that the write-ahead log may keep when it is empty.
 const LOG_BYTES: u32 = 4 << 20;
-
-/// The most bytes of a document: what the API takes, and what it may grow by when
-/// it is written out with all its defaults.
-const MAX_DOCUMENT: u64 = 1 << 30;
 
 /// A policy as it was stored.
 pub struct Stored {
@@ -44,7 +41,7 @@ pub struct Record<'r> {
     pub generation: u64,
     /// The document, or what it has that the generation before has not.
     pub document: &'r str,
-    /// Whether it is the latter ([`Store::takes_changes`]).
+    /// Whether it is the latter ([`Saving::takes_changes`]).
     pub is_change: bool,
     /// What made it: `push`, the name of an action, `rollback to N`.
     pub change: &'r str,
@@ -131,7 +128,7 @@ impl Store {
         damage::remove(&next);
         let mut fresh = Store::try_open(&next, kept)?;
         if let Some(record) = running {
-            fresh.insert(record)?;
+            fresh.insert(|saving| saving.add(record))?;
         }
         fresh.replace_ports(ports.to_vec())?;
         // Closed, it is one file.
@@ -258,13 +255,6 @@ impl Store {
         }
     }
 
-    /// Whether the next generation may be told by what it has that the last one
-    /// has not: there is a last one, and not too many of these follow each other.
-    pub fn takes_changes(&self, generation: u64) -> bool {
-        self.newest.as_ref().is_some_and(|newest| newest.generation + 1 == generation)
-            && self.chain.may_grow()
-    }
-
     fn read_chain(&self) -> Result<Chain> {
         let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<Chain> {
             Ok(Chain { changes: row.get(0)?, bytes: row.get(1)?, whole: row.get(2)? })
@@ -309,21 +299,21 @@ impl Store {
         entries.collect::<rusqlite::Result<_>>().context("cannot read the history")
     }
 
-    /// Stores a policy, durably, and forgets the oldest ones.
+    /// Stores the generations that `add` has for it, all or none, durably, in one
+    /// transaction, and forgets the oldest ones.
     ///
     /// # Errors
     /// [`SaveError::Damaged`] asks for [`Store::begin_anew`].
-    pub fn save(&mut self, record: &Record<'_>) -> Result<(), SaveError> {
+    pub fn save(&mut self, add: impl FnOnce(&mut Saving<'_>) -> Result<()>) -> Result<(), SaveError> {
         let sort = |error: Error| {
             if is_damage(&error) { SaveError::Damaged(error) } else { SaveError::Failed(error) }
         };
         if Fingerprint::of(&self.path) != self.left {
             self.look_again().map_err(sort)?;
         }
-        let saved = self.insert(record).and_then(|()| self.history(1));
+        let saved = self.insert(add);
         self.left = Fingerprint::of(&self.path);
-        self.newest = saved.map_err(sort)?.pop();
-        Ok(())
+        saved.map_err(sort)
     }
 
     /// Somebody has touched the file: it must still be the one that was left.
@@ -359,84 +349,17 @@ impl Store {
         Ok(())
     }
 
-    fn insert(&mut self, record: &Record<'_>) -> Result<()> {
-        let Record { generation, document, is_change, change, uid, counts } = *record;
-        let packed = pack(document)?;
-        let transaction = self.db.transaction()?;
-        let mut insert = transaction.prepare_cached(
-            "INSERT INTO generations
-                 (generation, document, bytes, pushed_at, pushed_by_uid, change, groups, rules, interfaces,
-                  is_change)
-             VALUES (?1, ?2, ?3, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?;
-        insert.execute(params![
-            generation,
-            packed,
-            document.len() as i64,
-            uid,
-            change,
-            counts[0] as i64,
-            counts[1] as i64,
-            counts[2] as i64,
-            is_change
-        ])?;
-        drop(insert);
-        // The oldest that is kept may be told by older ones: those stay.
-        let mut delete = transaction.prepare_cached(
-            "DELETE FROM generations WHERE generation <
-                 (SELECT max(generation) FROM generations WHERE NOT is_change AND generation <= ?1)",
-        )?;
-        let oldest = (generation + 1).saturating_sub(self.kept as u64);
-        let deleted = delete.execute(params![oldest as i64])?;
-        drop(delete);
-        transaction.commit()?;
-        self.chain = self.chain.next(is_change, document.len() as u64);
-        if deleted > 0 {
-            // The policy is stored; that the file could not shrink is no reason to say otherwise.
+    fn insert(&mut self, add: impl FnOnce(&mut Saving<'_>) -> Result<()>) -> Result<()> {
+        let mut saving = Saving::begin(&mut self.db, self.chain, self.newest.clone())?;
+        add(&mut saving)?;
+        let Saved { chain, newest, has_deleted } = saving.commit(self.kept)?;
+        (self.chain, self.newest) = (chain, newest);
+        if has_deleted {
+            // The policies are stored; that the file could not shrink is no reason to say otherwise.
             drop(self.db.pragma(None, "incremental_vacuum", VACUUM_PAGES, |_| Ok(())));
         }
         Ok(())
     }
-}
-
-/// Generations that are told by what changed, behind one that is stored whole.
-#[derive(Clone, Copy, Debug, Default)]
-struct Chain {
-    changes: u64,
-    bytes: f64,
-    whole: f64,
-}
-
-impl Chain {
-    /// The most: they are read one after the other.
-    const MOST: u64 = 1024;
-
-    /// Bytes that changes may take beyond what the whole takes.
-    const SPARE: f64 = 65_536.0;
-
-    fn may_grow(&self) -> bool {
-        self.whole > 0.0 && self.changes < Chain::MOST && self.bytes <= self.whole + Chain::SPARE
-    }
-
-    fn next(self, is_change: bool, bytes: u64) -> Chain {
-        match is_change {
-            true => Chain { changes: self.changes + 1, bytes: self.bytes + bytes as f64, ..self },
-            false => Chain { whole: bytes as f64, ..Chain::default() },
-        }
-    }
-}
-
-/// Documents repeat themselves: a tenth of their size and less is left of them.
-fn pack(document: &str) -> std::io::Result<Vec<u8>> {
-    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(document.as_bytes())?;
-    encoder.finish()
-}
-
-fn unpack(packed: &[u8]) -> std::io::Result<String> {
-    let mut document = String::new();
-    ZlibDecoder::new(packed).take(MAX_DOCUMENT).read_to_string(&mut document)?;
-    Ok(document)
 }
 
 fn sqlite_code(error: &Error) -> Option<ErrorCode> {

@@ -1,7 +1,7 @@
 use anyhow::{Result, ensure};
 use rusqlite::{Connection, Transaction, params};
 
-use super::pack;
+use super::pack::pack;
 
 /// The version of the tables.
 pub(super) const SCHEMA: i64 = 4;

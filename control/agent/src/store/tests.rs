@@ -11,6 +11,20 @@ fn open(path: &Path) -> Store {
     Store::open(path, KEPT).unwrap()
 }
 
+fn save(store: &mut Store, record: &Record<'_>) -> Result<(), SaveError> {
+    store.save(|saving| saving.add(record))
+}
+
+fn takes_changes(store: &mut Store, generation: u64) -> bool {
+    let mut takes = false;
+    let asked = store.save(|saving| {
+        takes = saving.takes_changes(generation);
+        Ok(())
+    });
+    asked.unwrap();
+    takes
+}
+
 fn refused(path: &Path) -> String {
     format!("{:#}", Store::open(path, KEPT).err().expect("it is refused"))
 }
@@ -22,10 +36,10 @@ fn the_last_policy_survives_and_the_oldest_go() {
     let mut store = open(&path);
     assert!(store.last().unwrap().is_none() && store.range().unwrap().is_none());
     for generation in 1..=150 {
-        store.save(&record(generation, &format!("document {generation}"))).unwrap();
+        save(&mut store, &record(generation, &format!("document {generation}"))).unwrap();
     }
     assert!(
-        matches!(store.save(&record(150, "again")), Err(SaveError::Failed(_))),
+        matches!(save(&mut store, &record(150, "again")), Err(SaveError::Failed(_))),
         "a generation is stored once"
     );
     drop(store);
@@ -73,12 +87,12 @@ fn generations_told_by_what_changed_are_whole_when_they_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.db");
     let mut store = Store::open(&path, 10).unwrap();
-    assert!(!store.takes_changes(1), "there is nothing before it");
-    store.save(&record(1, &whole(&[("sg-a", 1), ("sg-b", 1)]))).unwrap();
-    assert!(store.takes_changes(2) && !store.takes_changes(3) && !store.takes_changes(1));
+    assert!(!takes_changes(&mut store, 1), "there is nothing before it");
+    save(&mut store, &record(1, &whole(&[("sg-a", 1), ("sg-b", 1)]))).unwrap();
+    assert!(takes_changes(&mut store, 2) && !takes_changes(&mut store, 3) && !takes_changes(&mut store, 1));
     for generation in 2..=30 {
         let change = whole(&[("sg-b", generation)]).replace("\"Vpcs\":[]", "\"x\":0");
-        store.save(&Record { is_change: true, ..record(generation, &change) }).unwrap();
+        save(&mut store, &Record { is_change: true, ..record(generation, &change) }).unwrap();
     }
     for _ in 0..2 {
         assert_eq!(store.range().unwrap(), Some((21, 30)), "the first is there for those that it tells");
@@ -91,11 +105,11 @@ fn generations_told_by_what_changed_are_whole_when_they_are_read() {
         assert_eq!(store.last().unwrap().unwrap().generation, 30);
         drop(store);
         store = Store::open(&path, 10).unwrap();
-        assert!(store.takes_changes(31));
+        assert!(takes_changes(&mut store, 31));
     }
     // Those before a whole one go when none that is kept needs them.
     for generation in 31..=45 {
-        store.save(&record(generation, &whole(&[("sg-c", generation)]))).unwrap();
+        save(&mut store, &record(generation, &whole(&[("sg-c", generation)]))).unwrap();
     }
     let rows: u64 = store.db.query_row("SELECT count(*) FROM generations", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 10);
@@ -106,17 +120,77 @@ fn generations_told_by_what_changed_are_whole_when_they_are_read() {
 fn changes_do_not_follow_each_other_without_end() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Store::open(&folder.path().join("policy.db"), 10).unwrap();
-    store.save(&record(1, &whole(&[("sg-a", 1)]))).unwrap();
+    save(&mut store, &record(1, &whole(&[("sg-a", 1)]))).unwrap();
     let large = whole(&[("sg-a", 1000)]);
     let mut generation = 1;
-    while store.takes_changes(generation + 1) {
+    while takes_changes(&mut store, generation + 1) {
         generation += 1;
-        store.save(&Record { is_change: true, ..record(generation, &large) }).unwrap();
+        save(&mut store, &Record { is_change: true, ..record(generation, &large) }).unwrap();
     }
     let bytes = large.len() as u64 * (generation - 1);
     assert!(bytes > 65_536 && bytes < 65_536 + 3 * large.len() as u64, "{generation} of {}", large.len());
-    store.save(&record(generation + 1, &large)).unwrap();
-    assert!(store.takes_changes(generation + 2));
+    save(&mut store, &record(generation + 1, &large)).unwrap();
+    assert!(takes_changes(&mut store, generation + 2));
+}
+
+#[test]
+fn generations_of_one_transaction_are_told_one_by_one_and_are_all_there_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.db");
+    let mut store = Store::open(&path, 3000).unwrap();
+    save(&mut store, &record(1, &whole(&[("sg-a", 1), ("sg-b", 1)]))).unwrap();
+    // More than may be told by what changed: those that may not are whole.
+    let (mut generation, mut told) = (1, vec![]);
+    let words = ["one", "another"];
+    while generation < 2500 {
+        let saved = store.save(|saving| {
+            for _ in 0..256 {
+                generation += 1;
+                let is_change = saving.takes_changes(generation);
+                assert!(!saving.takes_changes(generation + 1), "the one before it is not there yet");
+                let all = [("sg-a", 1), ("sg-b", generation % 7)];
+                let document = whole(if is_change { &all[1..] } else { &all });
+                told.push(is_change);
+                let uid = Some(generation as u32);
+                let change = words[generation as usize % 2];
+                saving.add(&Record { is_change, change, uid, ..record(generation, &document) })?;
+            }
+            Ok(())
+        });
+        saved.unwrap();
+    }
+    assert!(
+        told.iter().any(|is_change| !is_change) && told.iter().filter(|is_change| **is_change).count() > 2000
+    );
+    let newest = store.newest.clone();
+    let half = store.save(|saving| {
+        saving.add(&record(generation + 1, "half"))?;
+        saving.add(&record(generation, "again"))
+    });
+    assert!(matches!(half, Err(SaveError::Failed(_))), "a generation is stored once");
+    for _ in 0..2 {
+        assert_eq!(store.newest, newest, "nothing is left of a half");
+        assert_eq!(store.range().unwrap(), Some((1, generation)));
+        for generation in (2..=generation).step_by(97).chain([generation]) {
+            let document = store.document(generation).unwrap().unwrap().document;
+            assert!(
+                same(&document, &whole(&[("sg-a", 1), ("sg-b", generation % 7)])),
+                "{generation}: {document}"
+            );
+        }
+        for entry in store.history(3000).unwrap().iter().filter(|entry| entry.generation > 1) {
+            let own = (words[entry.generation as usize % 2], Some(entry.generation as u32));
+            assert_eq!((entry.change.as_str(), entry.uid), own);
+        }
+        let chain = store.chain;
+        drop(store);
+        store = Store::open(&path, 3000).unwrap();
+        assert_eq!(
+            (chain.changes, chain.bytes, chain.whole),
+            (store.chain.changes, store.chain.bytes, store.chain.whole)
+        );
+    }
+    save(&mut store, &record(generation + 1, "next")).unwrap();
 }
 
 #[test]
@@ -135,12 +209,12 @@ fn the_file_does_not_grow_without_end() {
     };
     let mut largest = 0;
     for generation in 1..=60 {
-        store.save(&record(generation, &noise(200_000))).unwrap();
+        save(&mut store, &record(generation, &noise(200_000))).unwrap();
         largest = largest.max(std::fs::metadata(&path).unwrap().len());
     }
     assert!(largest < 12 * 200_000, "five documents of 200,000 bytes take {largest}");
     for generation in 61..=80 {
-        store.save(&record(generation, "small")).unwrap();
+        save(&mut store, &record(generation, "small")).unwrap();
     }
     drop(store);
     let left = std::fs::metadata(&path).unwrap().len();
@@ -152,7 +226,7 @@ fn a_store_has_one_user_and_the_next_when_it_is_gone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.db");
     let mut store = open(&path);
-    store.save(&record(1, "one")).unwrap();
+    save(&mut store, &record(1, "one")).unwrap();
     let error = refused(&path);
     assert!(error.contains("in use by another process"), "{error}");
     drop(store);
@@ -208,7 +282,7 @@ fn ports_are_remembered_and_move_to_a_new_store_with_the_policy() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.db");
     let mut store = open(&path);
-    store.save(&record(1, "one")).unwrap();
+    save(&mut store, &record(1, "one")).unwrap();
     store.remember_port(port("b", true)).unwrap();
     store.remember_port(port("a", true)).unwrap();
     store.remember_port(port("b", false)).unwrap();
@@ -220,9 +294,11 @@ fn ports_are_remembered_and_move_to_a_new_store_with_the_policy() {
     // They are no change that a push would take for somebody else's.
     store.forget_port("a").unwrap();
     store.remember_port(port("a", true)).unwrap();
-    store.save(&record(2, "two")).unwrap();
+    save(&mut store, &record(2, "two")).unwrap();
     std::fs::write(&path, "nonsense").unwrap();
-    let Err(SaveError::Damaged(error)) = store.save(&record(3, "three")) else { panic!("it is damaged") };
+    let Err(SaveError::Damaged(error)) = save(&mut store, &record(3, "three")) else {
+        panic!("it is damaged")
+    };
     store.begin_anew(&error, Some(&record(2, "two"))).unwrap();
     drop(store);
     let mut ports = open(&path).ports().to_vec();
@@ -236,7 +312,7 @@ fn the_second_and_third_version_are_brought_up_to_date_and_keep_their_policies()
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("policy.db");
         let mut store = open(&path);
-        store.save(&record(1, "one")).unwrap();
+        save(&mut store, &record(1, "one")).unwrap();
         store.db.execute_batch("ALTER TABLE generations DROP COLUMN is_change;").unwrap();
         store.db.execute_batch(older).unwrap();
         drop(store);
@@ -244,7 +320,7 @@ fn the_second_and_third_version_are_brought_up_to_date_and_keep_their_policies()
         assert_eq!(store.last().unwrap().unwrap().document, "one");
         assert_eq!(store.ports(), []);
         store.remember_port(port("a", true)).unwrap();
-        assert!(store.takes_changes(2), "what it holds is whole");
+        assert!(takes_changes(&mut store, 2), "what it holds is whole");
     }
 }
 
@@ -280,7 +356,7 @@ fn a_damaged_store_is_put_aside_and_said_so() {
     assert!(store.fault().is_none());
     for generation in 1..=20 {
         let document: String = (0..5000u64).map(|n| (n * generation * 7919 % 9973).to_string()).collect();
-        store.save(&record(generation, &document)).unwrap();
+        save(&mut store, &record(generation, &document)).unwrap();
     }
     drop(store);
     let mut bytes = std::fs::read(&path).unwrap();
@@ -306,7 +382,7 @@ fn a_store_that_is_damaged_replaced_or_gone_while_it_is_open_is_noticed() {
             let other = path.with_extension("other");
             drop(std::fs::remove_file(&other));
             let mut store = Store::open(&other, 5).unwrap();
-            store.save(&record(77, "another")).unwrap();
+            save(&mut store, &record(77, "another")).unwrap();
             drop(store);
             std::fs::rename(other, path).unwrap();
         }),
@@ -315,18 +391,18 @@ fn a_store_that_is_damaged_replaced_or_gone_while_it_is_open_is_noticed() {
     for (what, harm) in harms {
         let mut store = open(&path);
         let next = store.last().unwrap().map_or(1, |last| last.generation + 1);
-        store.save(&record(next, "running")).unwrap();
+        save(&mut store, &record(next, "running")).unwrap();
         // All of it in the file, none in its log.
         store.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
         store.left = Fingerprint::of(&path);
         harm(&path);
-        let error = match store.save(&record(next + 1, "next")) {
+        let error = match save(&mut store, &record(next + 1, "next")) {
             Err(SaveError::Damaged(error)) => error,
             other => panic!("{what}: {other:?}"),
         };
         store.begin_anew(&error, Some(&record(next, "running"))).unwrap();
         assert_eq!(store.faults(), 1, "{what}");
-        store.save(&record(next + 1, "next")).unwrap();
+        save(&mut store, &record(next + 1, "next")).unwrap();
         drop(store);
         let store = open(&path);
         assert_eq!(store.range().unwrap(), Some((next, next + 1)), "{what}");
@@ -339,13 +415,13 @@ fn a_replacement_that_was_cut_short_is_finished() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.db");
     let mut store = open(&damage::next(&path));
-    store.save(&record(3, "running")).unwrap();
+    save(&mut store, &record(3, "running")).unwrap();
     drop(store);
     assert_eq!(open(&path).last().unwrap().unwrap().document, "running");
     assert!(!damage::next(&path).exists());
     // One that was never needed is no policy.
     let mut left_over = open(&damage::next(&path));
-    left_over.save(&record(9, "left over")).unwrap();
+    save(&mut left_over, &record(9, "left over")).unwrap();
     drop(left_over);
     assert_eq!(open(&path).last().unwrap().unwrap().generation, 3);
 }
@@ -355,9 +431,9 @@ fn a_store_that_was_only_touched_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.db");
     let mut store = open(&path);
-    store.save(&record(1, "one")).unwrap();
+    save(&mut store, &record(1, "one")).unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
-    store.save(&record(2, "two")).unwrap();
+    save(&mut store, &record(2, "two")).unwrap();
     assert_eq!((store.faults(), store.range().unwrap()), (0, Some((1, 2))));
 }
