@@ -1,9 +1,9 @@
 //! The routes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use axum::body::{Body, Bytes, HttpBody, to_bytes};
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -13,31 +13,22 @@ use axum::{Json, Router};
 use policy::{ExplainError, ExplainRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
+use crate::bodies::{MAX_QUESTION, Room, in_time, read};
 use crate::error::ApiError;
-use crate::push::{Change, PushError, PushOptions, Pushed};
-use crate::switch::{Handle, Switch};
+use crate::inbox::Handle;
+use crate::push::{Change, PushOptions};
+use crate::switch::Switch;
 use crate::version::version;
 use crate::{capture, counters, flows, history, metrics, plan, ports, trace, verify, views};
-
-/// The largest document.
-const MAX_DOCUMENT: usize = 64 << 20;
-
-/// Documents that are held at a time, and so what they may take of memory.
-const MAX_DOCUMENTS: usize = 4;
-
-/// The largest question.
-pub(crate) const MAX_QUESTION: usize = 64 << 10;
-
-/// How long a body may take to arrive, and to wait for a place.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What every route has at hand.
 #[derive(Clone)]
 pub struct Api {
     pub(crate) handle: Handle,
-    pub(crate) documents: Arc<Semaphore>,
+    /// For what requests bring.
+    pub(crate) room: Room,
     /// Traces that may begin.
     pub(crate) traces: Arc<Semaphore>,
     /// Who is at the other end of the socket.
@@ -47,8 +38,8 @@ pub struct Api {
 impl Api {
     /// For all connections of a listener.
     pub fn new(handle: Handle) -> Api {
-        let places = |n| Arc::new(Semaphore::new(n));
-        Api { handle, documents: places(MAX_DOCUMENTS), traces: places(worker::MAX_TAPS), uid: None }
+        let traces = Arc::new(Semaphore::new(worker::MAX_TAPS));
+        Api { handle, room: Room::new(), traces, uid: None }
     }
 
     /// All routes, for a peer of the socket.
@@ -127,10 +118,14 @@ async fn push(
     body: Body,
 ) -> Result<Response, ApiError> {
     let options = options(&api, query, &headers)?;
-    let pushed = change(&api, body, move |switch, document, received| {
-        switch.push(Change::Document(document), PushOptions { received, ..options })
+    let (document, place) = api.room.read(body).await?;
+    let options = PushOptions { received: Some(Instant::now()), ..options };
+    let pushed = api.handle.run(move |switch| {
+        let pushed = switch.push(Change::Document(&document), options);
+        drop(place);
+        pushed
     });
-    let pushed = pushed.await?;
+    let pushed = pushed.await??;
     Ok(([(header::ETAG, etag(pushed.generation))], Json(pushed)).into_response())
 }
 
@@ -144,10 +139,8 @@ async fn act(
     body: Body,
 ) -> Result<Response, ApiError> {
     let options = options(&api, query, &headers)?;
-    let pushed = change(&api, body, move |switch, request, received| {
-        switch.push(Change::Action { name: &action, request }, PushOptions { received, ..options })
-    });
-    let mut pushed = pushed.await?;
+    let (request, place) = api.room.read(body).await?;
+    let mut pushed = api.handle.change(action, request, options, place).await??;
     let mut answer = std::mem::take(&mut pushed.answer);
     answer["Generation"] = pushed.generation.into();
     answer["Enforced"] = pushed.enforced.into();
@@ -172,31 +165,6 @@ pub(crate) fn options(
     })
 }
 
-/// Reads a document, and takes one of the few places for such until that is dropped.
-pub(crate) async fn document(api: &Api, body: Body) -> Result<(Bytes, OwnedSemaphorePermit), ApiError> {
-    in_time(async {
-        let place = api.documents.clone().acquire_owned().await.map_err(ApiError::internal)?;
-        Ok((read(body, MAX_DOCUMENT).await?, place))
-    })
-    .await
-}
-
-/// Reads a body and hands it to the control thread.
-async fn change(
-    api: &Api,
-    body: Body,
-    push: impl FnOnce(&mut Switch, &[u8], Option<Instant>) -> Result<Pushed, PushError> + Send + 'static,
-) -> Result<Pushed, ApiError> {
-    let (bytes, place) = document(api, body).await?;
-    let received = Some(Instant::now());
-    let pushed = api.handle.run(move |switch| {
-        let pushed = push(switch, &bytes, received);
-        drop(place);
-        pushed
-    });
-    Ok(pushed.await??)
-}
-
 pub(crate) fn etag(generation: u64) -> String {
     format!("\"{generation}\"")
 }
@@ -213,42 +181,6 @@ pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
         ApiError::new(StatusCode::BAD_REQUEST, "InvalidParameterValue", message)
     })?;
     Ok(Some(number))
-}
-
-pub(crate) async fn in_time<T>(read: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
-    tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or_else(|_| {
-        let message = "the body did not arrive in time";
-        Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "RequestExpired", message))
-    })
-}
-
-/// A body of bounded size. One that says it is larger is not read at all.
-pub(crate) async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
-    let too_large = || {
-        let message = format!("{limit} bytes are the most that is taken here");
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestLimitExceeded", message)
-    };
-    if body.size_hint().lower() > limit as u64 {
-        return Err(too_large());
-    }
-    to_bytes(body, limit).await.map_err(|error| match is_too_large(&error) {
-        true => too_large(),
-        false => {
-            let message = format!("the body cannot be read: {error}");
-            ApiError::new(StatusCode::BAD_REQUEST, "MalformedDocument", message)
-        }
-    })
-}
-
-fn is_too_large(error: &axum::Error) -> bool {
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = source {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }
 
 async fn policy(State(api): State<Api>) -> Result<Response, ApiError> {

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use worker::Traced;
 
 use crate::accounts::Names;
-use crate::api::{Api, document};
+use crate::api::Api;
 use crate::error::ApiError;
 use crate::filter;
 use crate::sight;
@@ -69,7 +69,7 @@ struct FrameOf {
 }
 
 async fn explain(State(api): State<Api>, body: Body) -> Result<Response, ApiError> {
-    let (bytes, _place) = document(&api, body).await?;
+    let (bytes, _place) = api.room.read(body).await?;
     let request: Request = serde_json::from_slice(&bytes)
         .map_err(|error| ApiError::invalid(format!("no packets to explain: {error}")))?;
     if request.frames.len() > MAX_PACKETS {

@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use policy::{Fault, Faults};
 use serde_json::json;
 
+use crate::inbox::Unanswered;
 use crate::push::PushError;
-use crate::switch::Unanswered;
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]

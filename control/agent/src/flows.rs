@@ -23,7 +23,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::accounts::{Accounts, Names, Talker, Tuple, UntrackedFlow};
-use crate::api::{Api, MAX_QUESTION, in_time, read};
+use crate::api::Api;
+use crate::bodies::{MAX_QUESTION, in_time, read};
 use crate::error::ApiError;
 use crate::filter;
 use crate::switch::Switch;

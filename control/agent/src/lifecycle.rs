@@ -17,6 +17,7 @@ use worker::{Datapath, DatapathConfig};
 use crate::accounts::{Accounts, Names};
 use crate::config::Config;
 use crate::flow_log::FlowLog;
+use crate::inbox;
 use crate::metrics::PushMetrics;
 use crate::notify;
 use crate::ports::{self, Ports};
@@ -24,7 +25,7 @@ use crate::push::{SELF_CHECK_SAMPLES, counts};
 use crate::server::{self, Listeners};
 use crate::socket::ApiSocket;
 use crate::store::Store;
-use crate::switch::{self, Current, Switch};
+use crate::switch::{Current, Switch};
 use crate::watchdog::{self, Watch};
 
 /// Mbufs that each thread keeps at hand.
@@ -158,7 +159,7 @@ fn serve(
     stall: Duration,
 ) -> Result<()> {
     let (workers, watch) = (switch.datapath.workers().to_vec(), switch.watch.clone());
-    let (handle, inbox) = switch::channel();
+    let (handle, inbox) = inbox::channel();
     let control =
         std::thread::Builder::new().name("control".to_string()).spawn(move || inbox.serve(switch))?;
     let served = runtime.block_on(async {

@@ -6,6 +6,7 @@
 mod access;
 mod accounts;
 mod api;
+mod bodies;
 mod capture;
 mod config;
 mod counters;
@@ -14,6 +15,7 @@ mod filter;
 mod flow_log;
 mod flows;
 mod history;
+mod inbox;
 mod lifecycle;
 mod metrics;
 mod notify;

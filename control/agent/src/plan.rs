@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::accounts::{Names, UntrackedFlow};
-use crate::api::{Api, document, etag};
+use crate::api::{Api, etag};
 use crate::error::ApiError;
 use crate::flows::{MAX_JUDGED, Standing, shown, shown_untracked, standing, untracked_passes};
 use crate::push::PushError;
@@ -88,7 +88,7 @@ async fn answer(
     body: Body,
 ) -> Result<Response, ApiError> {
     let Query(PlanQuery { partial }) = query?;
-    let (bytes, place) = document(&api, body).await?;
+    let (bytes, place) = api.room.read(body).await?;
     let gathered = api.handle.run(move |switch| gather(switch, &bytes, partial)).await??;
     let generation = gathered.generation;
     let shown = tokio::task::spawn_blocking(move || shown_plan(&gathered)).await;

@@ -17,11 +17,15 @@ use tower::ServiceExt;
 
 use crate::access;
 use crate::api;
+use crate::inbox::Handle;
 use crate::socket::ApiSocket;
-use crate::switch::Handle;
 
-/// Connections at a time, on each listener; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 64;
+/// Connections at a time, on the socket and by TCP; more wait to be accepted.
+const MAX_CONNECTIONS: usize = 256;
+const MAX_TCP_CONNECTIONS: usize = 64;
+
+/// What a connection may hold of what it has read and not worked off, a head in the first place.
+const MAX_BUFFER: usize = 64 << 10;
 
 /// How long the headers of a request may take, and so how long one may be idle.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -93,7 +97,7 @@ async fn serve_unix(listener: UnixListener, socket: &ApiSocket, handle: Handle) 
 }
 
 async fn serve_tcp(listener: TcpListener, handle: Handle) -> Result<()> {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(MAX_TCP_CONNECTIONS));
     let api = api::Api::new(handle);
     loop {
         let place = places.clone().acquire_owned().await?;
@@ -123,7 +127,7 @@ async fn connection(
 ) {
     let service = TowerToHyperService::new(router.map_request(|request: Request<Incoming>| request));
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_BUFFER);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
         served = connection.as_mut() => served,

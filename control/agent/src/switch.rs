@@ -1,13 +1,11 @@
 //! The switch as the control thread holds it. Nothing here is shared: the API
-//! hands closures to the thread that owns it, one after the other.
+//! asks the thread that owns it ([`crate::inbox`]).
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine::snapshot::Snapshot;
 use policy::{Compiler, ExplainError, ExplainRequest, Explanation, Precedent, Rulebook, Validated, explain};
-use tokio::sync::{mpsc, oneshot};
 use worker::Datapath;
 
 use crate::accounts::{Accounts, Names};
@@ -72,57 +70,5 @@ impl Switch {
         };
         let current = self.current.as_ref().ok_or_else(closed)?;
         explain(&current.policy, &self.compiler, &current.snapshot, request)
-    }
-}
-
-type Task = Box<dyn FnOnce(&mut Switch) + Send>;
-
-/// How the API reaches the control thread.
-#[derive(Clone)]
-pub struct Handle(mpsc::Sender<Task>);
-
-/// Why there is no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unanswered {
-    /// The switch stops.
-    Stopping,
-    /// The request has panicked.
-    Failed,
-}
-
-/// The control thread's end.
-pub struct Inbox(mpsc::Receiver<Task>);
-
-/// A handle and its inbox. So many requests wait at most; more wait for a place.
-pub fn channel() -> (Handle, Inbox) {
-    let (sender, receiver) = mpsc::channel(64);
-    (Handle(sender), Inbox(receiver))
-}
-
-impl Handle {
-    /// Runs a closure on the control thread and returns what it returns.
-    pub async fn run<R: Send + 'static>(
-        &self,
-        task: impl FnOnce(&mut Switch) -> R + Send + 'static,
-    ) -> Result<R, Unanswered> {
-        let (reply, answer) = oneshot::channel();
-        // Whoever asked may be gone when the answer comes.
-        let task: Task = Box::new(move |switch| drop(reply.send(task(switch))));
-        self.0.send(task).await.map_err(|_| Unanswered::Stopping)?;
-        answer.await.map_err(|_| Unanswered::Failed)
-    }
-}
-
-impl Inbox {
-    /// Works off requests until the last handle is gone. One that panics, which
-    /// is a defect, costs its own answer and not the switch: what is in force is
-    /// replaced at the end of a push, as a whole.
-    pub fn serve(mut self, mut switch: Switch) {
-        while let Some(task) = self.0.blocking_recv() {
-            if catch_unwind(AssertUnwindSafe(|| task(&mut switch))).is_err() {
-                tracing::error!("a request has failed inside the switch: this is a defect");
-            }
-            switch.datapath.reclaim();
-        }
     }
 }

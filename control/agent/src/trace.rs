@@ -25,8 +25,9 @@ use crate::accounts::Tuple;
 use crate::api::Api;
 use crate::error::ApiError;
 use crate::filter;
+use crate::inbox::Handle;
 use crate::sight;
-use crate::switch::{Handle, Switch};
+use crate::switch::Switch;
 
 /// The most packets of one trace.
 const MAX_PACKETS: usize = 100_000;

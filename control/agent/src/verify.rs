@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::api::Api;
+use crate::bodies::MAX_DOCUMENT;
 use crate::error::ApiError;
 
 /// Packets that are asked about unless another number is given.
@@ -43,7 +44,7 @@ async fn verify(
     if !(1..=MAX_SAMPLES).contains(&samples) {
         return Err(ApiError::invalid(format!("samples: expected 1 to {MAX_SAMPLES}")));
     }
-    let _place = api.documents.clone().acquire_owned().await.map_err(ApiError::internal)?;
+    let _place = api.room.place(MAX_DOCUMENT).await?;
     let current = api
         .handle
         .run(|switch| {

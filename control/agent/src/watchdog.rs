@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use worker::WorkerView;
 
+use crate::inbox::Handle;
 use crate::notify;
-use crate::switch::Handle;
 
 /// How often the workers are looked at. Two looks fit the shortest limit.
 const LOOK: Duration = Duration::from_millis(500);

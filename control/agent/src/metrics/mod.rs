@@ -60,6 +60,7 @@ pub fn render(switch: &Switch) -> prometheus::Result<String> {
     page.add(switch.metrics.pushes.clone())?;
     page.add(switch.metrics.enforced.clone())?;
     page.add(switch.metrics.tables.clone())?;
+    page.add(switch.metrics.together.clone())?;
     switch_wide(&page, switch)?;
     datapath::workers(&page, switch)?;
     datapath::stalls(&page, switch)?;

@@ -2,6 +2,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts};
 
+use crate::push::MOST;
+
 /// The steps of a push that are timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -50,6 +52,7 @@ pub struct PushMetrics {
     pub(super) pushes: IntCounterVec,
     pub(super) enforced: Histogram,
     pub(super) tables: Histogram,
+    pub(super) together: Histogram,
     started: u64,
 }
 
@@ -73,10 +76,16 @@ impl PushMetrics {
             "Time from a valid policy to enforced by every worker, without self-check and store.",
         );
         let (enforced, tables) = (enforced.buckets(buckets.clone()), tables.buckets(buckets));
+        let together = HistogramOpts::new(
+            "sgswitch_push_batch_changes",
+            "Single changes that were put into force together: one transaction, one publication.",
+        )
+        .buckets((0..=MOST.ilog2()).map(|power| f64::from(1 << power)).collect());
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         PushMetrics {
             enforced: Histogram::with_opts(enforced).expect("a valid name"),
             tables: Histogram::with_opts(tables).expect("a valid name"),
+            together: Histogram::with_opts(together).expect("a valid name"),
             started,
             seconds: HistogramVec::new(seconds, &["step"]).expect("a valid name and label"),
             pushes: IntCounterVec::new(pushes, &["result"]).expect("a valid name and label"),
@@ -96,10 +105,19 @@ impl PushMetrics {
         self.seconds.with_label_values(&[Step::Wait.label()]).observe(for_so_long.as_secs_f64());
     }
 
-    /// A push was enforced after so long, of which tables took so long.
-    pub fn enforced(&self, after: Duration, tables: Duration) {
+    /// A push was enforced after so long.
+    pub fn enforced(&self, after: Duration) {
         self.enforced.observe(after.as_secs_f64());
-        self.tables.observe(tables.as_secs_f64());
+    }
+
+    /// Tables took so long, from a valid policy to enforced.
+    pub fn tables(&self, took: Duration) {
+        self.tables.observe(took.as_secs_f64());
+    }
+
+    /// So many single changes were put into force together.
+    pub fn together(&self, changes: usize) {
+        self.together.observe(changes as f64);
     }
 
     /// When the daemon started, in seconds since 1970.

@@ -12,7 +12,8 @@ use serde_json::{Map, Value, json};
 use worker::Spreading;
 
 use super::{Known, PortError, State};
-use crate::api::{Api, MAX_QUESTION, if_match, in_time, read};
+use crate::api::{Api, if_match};
+use crate::bodies::{MAX_QUESTION, in_time, read};
 use crate::error::ApiError;
 use crate::switch::Switch;
 use crate::views::roles;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use worker::{Announcement, Spreading};
 
 use super::State;
-use crate::switch::{Handle, Switch};
+use crate::inbox::Handle;
+use crate::switch::Switch;
 
 /// How often the ports are looked at.
 const LOOK: Duration = Duration::from_secs(1);

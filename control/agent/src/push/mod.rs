@@ -1,25 +1,26 @@
 //! The one way of an update: validate, compile, check, store, publish, enforce.
+//! A document goes it alone; single changes that wait at the same moment go it together.
 
-use std::sync::Arc;
+mod force;
+mod group;
+mod wanted;
+
+pub use force::counts;
+pub use group::{MOST, Waiting};
+
 use std::time::Instant;
 
-use policy::{
-    Arena, Context, Edited, Faults, Learned, Notice, Rulebook, SecurityGroup, Tree, Validated, edit, merge,
-    parse, self_check_by, self_check_changes, self_check_push, validate_tree,
-};
+use policy::{Arena, Context, Faults, Notice, Rulebook, self_check_by};
 use serde::Serialize;
 use serde_json::Value;
 use worker::NotEnforced;
 
-use crate::metrics::{PushMetrics, Step};
-use crate::store::{Record, SaveError, Saving};
-use crate::switch::{Current, Switch};
+use crate::switch::Switch;
+use force::{Check, Next, Published};
+use wanted::Wanted;
 
 /// Packets that the self-check of a whole policy asks about.
 pub const SELF_CHECK_SAMPLES: usize = 2000;
-
-/// The same of a single change, which reaches few interfaces.
-const CHANGE_SAMPLES: usize = 64;
 
 /// What a document is called in errors.
 const DOCUMENT: &str = "the document";
@@ -48,18 +49,11 @@ pub struct Pushed {
     pub answer: Value,
 }
 
-/// What is asked for.
+/// What is asked for, if not a single change.
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'c> {
     /// This document is the policy from now on.
     Document(&'c [u8]),
-    /// An action of EC2's, with its request, changes the policy in force.
-    Action {
-        /// EC2's name of it.
-        name: &'c str,
-        /// The request, as JSON.
-        request: &'c [u8],
-    },
     /// The policy of this generation, which is kept, is the policy again.
     Rollback(u64),
     /// The policy in force, with the ports as they are now. In the words of the history.
@@ -71,7 +65,6 @@ impl Change<'_> {
     fn in_words(&self) -> String {
         match self {
             Change::Document(_) => "push".to_string(),
-            Change::Action { name, .. } => name.to_string(),
             Change::Rollback(generation) => format!("rollback to {generation}"),
             Change::Ports(words) => words.to_string(),
         }
@@ -115,16 +108,6 @@ pub struct PushOptions {
     pub received: Option<Instant>,
 }
 
-/// The policy that a change wants in force.
-struct Wanted {
-    policy: Validated,
-    /// What a single change answers.
-    answer: Value,
-    notices: Vec<Notice>,
-    /// What the next document may take over of this one.
-    learned: Learned,
-}
-
 impl Switch {
     /// Takes a document as far as a push would before anything changes: validated,
     /// compiled and checked.
@@ -148,235 +131,74 @@ impl Switch {
 
     /// Puts a change into force.
     pub fn push(&mut self, change: Change<'_>, options: PushOptions) -> Result<Pushed, PushError> {
-        let metrics = self.metrics.clone();
-        let result = self.push_steps(change, options, &metrics);
-        metrics.finished(result.is_ok());
+        let result = self.push_steps(change, options);
+        self.metrics.finished(result.is_ok());
         result
-    }
-
-    /// The policy that a change wants in force, valid.
-    fn wanted(
-        &self,
-        change: Change<'_>,
-        partial: bool,
-        ports: &policy::Ports,
-        metrics: &PushMetrics,
-    ) -> Result<Wanted, PushError> {
-        let none = Validated::default();
-        let current = self.current.as_ref().map_or(&none, |current| &current.policy);
-        let arena = Arena::default();
-        let context = Context { ports, partial, missing_ports_are_notices: false };
-        let kept;
-        let (document, answer, meant) = match change {
-            Change::Document(bytes) => {
-                let document = metrics.time(Step::Parse, || self.precedent.read(&arena, DOCUMENT, bytes));
-                let document = document.map_err(PushError::Invalid)?;
-                let (mut policy, notices, learned) = metrics
-                    .time(Step::Validate, || document.validate(&context))
-                    .map_err(PushError::Invalid)?;
-                policy.share(current);
-                return Ok(Wanted { policy, answer: Value::Null, notices, learned });
-            }
-            Change::Action { name, request } => {
-                let request = metrics.time(Step::Parse, || read(&arena, "the request", request));
-                let request = request.map_err(PushError::Invalid)?;
-                let edited = metrics.time(Step::Validate, || edit(current, name, &request));
-                let edited = edited.ok_or(PushError::UnknownAction)?.map_err(PushError::Invalid)?;
-                let Edited { policy, answer, notices, is_settled } = edited;
-                if is_settled {
-                    return Ok(Wanted { policy, answer, notices, learned: Learned::default() });
-                }
-                kept = policy.to_document();
-                (arena.tree(&kept), answer, Some(notices))
-            }
-            Change::Rollback(generation) => {
-                kept = self.kept(generation)?;
-                (arena.tree(&kept), Value::Null, None)
-            }
-            Change::Ports(_) => {
-                kept = current.to_document();
-                (arena.tree(&kept), Value::Null, None)
-            }
-        };
-        let (mut policy, notices) = metrics
-            .time(Step::Validate, || validate_tree(&document, &context))
-            .map_err(PushError::Invalid)?;
-        policy.share(current);
-        // Of a single change, what the rest of the policy is noticed for is known already.
-        Ok(Wanted { policy, answer, notices: meant.unwrap_or(notices), learned: Learned::default() })
-    }
-
-    /// The document of a generation that the store keeps.
-    pub fn kept(&self, generation: u64) -> Result<Value, PushError> {
-        let failed = |error| PushError::Store(format!("the store cannot be read: {error:#}"));
-        match self.store.document(generation).map_err(failed)? {
-            Some(stored) => serde_json::from_str(&stored.document)
-                .map_err(|error| PushError::Store(format!("generation {generation} is no JSON: {error}"))),
-            None => Err(PushError::NotKept(match self.store.range().map_err(failed)? {
-                Some((first, last)) => {
-                    format!("generation {generation} is not kept: {first} to {last} are")
-                }
-                None => format!("generation {generation} is not kept: there is none yet"),
-            })),
-        }
-    }
-
-    /// Stores a policy before it is published. A store that turns out to be
-    /// damaged is put aside, and a new one gets the policy in force.
-    fn store(&mut self, add: impl FnOnce(&mut Saving<'_>) -> anyhow::Result<()>) -> Result<(), PushError> {
-        let error = match self.store.save(add) {
-            Ok(()) => return Ok(()),
-            Err(SaveError::Failed(error)) => {
-                return Err(PushError::Store(format!("the policy cannot be stored: {error:#}")));
-            }
-            Err(SaveError::Damaged(error)) => error,
-        };
-        let running = self
-            .current
-            .as_ref()
-            .map(|c| (c.generation, c.policy.to_document().to_string(), c.policy.clone()));
-        let running = running.as_ref().map(|(generation, document, policy)| Record {
-            generation: *generation,
-            document,
-            is_change: false,
-            change: "kept after a damage of the store",
-            uid: None,
-            counts: counts(policy),
-        });
-        let anew = match self.store.begin_anew(&error, running.as_ref()) {
-            Ok(()) => "a new one holds the policy in force: push again".to_string(),
-            Err(error) => format!("a new one cannot be made: {error:#}"),
-        };
-        Err(PushError::Store(format!("the policy is not stored: {error:#}; {anew}")))
     }
 
     /// Whether the generation that somebody wants to change is the one in force.
     pub fn is_at(&self, wanted: Option<u64>) -> Result<(), PushError> {
-        match (self.generation(), wanted) {
-            (current, Some(wanted)) if wanted != current => Err(PushError::Conflict { current }),
-            _ => Ok(()),
-        }
+        is_at(self.generation(), wanted)
     }
 
-    fn push_steps(
-        &mut self,
-        change: Change<'_>,
-        options: PushOptions,
-        metrics: &PushMetrics,
-    ) -> Result<Pushed, PushError> {
-        let start = options.received.unwrap_or_else(Instant::now);
-        metrics.waited(start.elapsed());
+    fn push_steps(&mut self, change: Change<'_>, options: PushOptions) -> Result<Pushed, PushError> {
+        let received = options.received.unwrap_or_else(Instant::now);
+        self.metrics.waited(received.elapsed());
         self.is_at(options.if_generation)?;
-        let current = self.generation();
         let ports = self.bindable();
-        let Wanted { policy, answer, notices, learned } =
-            self.wanted(change, options.partial, &ports, metrics)?;
-        let generation = current + 1;
-        let mut tables = Instant::now();
-        let snapshot = metrics
-            .time(Step::Compile, || self.compiler.compile(&policy, generation, &ports))
-            .map_err(PushError::Invalid)?;
-        let compiled = tables.elapsed();
-        let policy = Arc::new(policy);
-        let before = self.current.as_ref().map(|current| current.book.clone());
-        let book = metrics.time(Step::Arrange, || match &before {
-            Some(before) => self.compiler.arrange(before, policy.clone()),
-            None => Rulebook::new(policy.clone()),
-        });
-        let counts = match &self.current {
-            Some(current) => counts_after(current, &policy),
-            None => counts(&policy),
+        let Wanted { policy, notices, learned } = self.wanted(change, options.partial, &ports)?;
+        let next = Next::new(self.in_force(), policy, change.in_words(), options.uid);
+        let check = match change {
+            Change::Document(_) => Check::Push,
+            Change::Rollback(_) | Change::Ports(_) => Check::Whole,
         };
-        let check = || match change {
-            Change::Action { .. } => self_check_changes(&book, &self.compiler, &snapshot, CHANGE_SAMPLES),
-            Change::Document(_) => self_check_push(&book, &self.compiler, &snapshot, SELF_CHECK_SAMPLES),
-            _ => self_check_by(&book, |id| self.compiler.interface_id(id), &snapshot, SELF_CHECK_SAMPLES),
-        };
-        let kept = metrics
-            .time(Step::SelfCheck, check)
-            .map_err(|mismatch| PushError::SelfCheck(mismatch.to_string()))
-            .and_then(|_| {
-                let change = change.in_words();
-                metrics.time(Step::Store, || {
-                    self.store(|saving| {
-                        let before = before.as_ref().filter(|_| saving.takes_changes(generation));
-                        let changes = before.and_then(|before| policy.changes_since(before.policy()));
-                        let is_change = changes.is_some();
-                        let document = changes.unwrap_or_else(|| policy.to_document()).to_string();
-                        let (document, uid) = (document.as_str(), options.uid);
-                        saving.add(&Record { generation, document, is_change, change: &change, uid, counts })
-                    })
-                })
-            });
-        if let Err(error) = kept {
-            self.compiler.discard();
-            return Err(error);
-        }
-        // First, so that the accounts know what workers will speak of.
-        metrics.time(Step::Account, || self.accounts.published(generation, book.clone(), self.names()));
-        tables = Instant::now();
-        metrics.time(Step::Publish, || self.datapath.publish(snapshot.clone()));
-        let published_us = start.elapsed().as_micros() as u64;
-        let mut pushed = pushed(counts, generation, notices, answer);
-        pushed.published_us = published_us;
-        self.current = Some(Current { generation, policy: policy.clone(), book, counts, snapshot });
+        let mut published = self.put_into_force(&[], &next, &ports, check)?;
         if !options.no_wait {
-            metrics
-                .time(Step::Enforce, || self.datapath.wait_enforced(self.enforce_timeout))
-                .map_err(PushError::NotEnforced)?;
-            pushed.enforced = true;
-            pushed.enforced_us = start.elapsed().as_micros() as u64;
-            metrics.enforced(start.elapsed(), compiled + tables.elapsed());
+            self.wait_enforced(&mut published).map_err(PushError::NotEnforced)?;
         }
+        let pushed = Pushed::new(&next, self.generation(), notices, Value::Null);
+        let pushed = self.told(pushed, &published, received);
         // Once the policy is in force, so that this delays it not.
         if let Change::Document(bytes) = change
-            && let Some(precedent) = learned.precedent(bytes, &policy)
+            && let Some(precedent) = learned.precedent(bytes, &next.policy)
         {
             self.precedent = precedent;
         }
-        tracing::info!(
-            "generation {generation}: {} groups, {} rules, {} interfaces, published after {} us, enforced after {} us",
-            pushed.groups,
-            pushed.rules,
-            pushed.interfaces,
-            pushed.published_us,
-            pushed.enforced_us
-        );
+        published.log(received);
         Ok(pushed)
+    }
+
+    /// With what has become of it since it was received.
+    fn told(&self, pushed: Pushed, published: &Published, received: Instant) -> Pushed {
+        let [published_us, enforced_us] = published.microseconds_since(received);
+        if let Some(at) = published.enforced {
+            self.metrics.enforced(at - received);
+        }
+        Pushed { published_us, enforced: published.enforced.is_some(), enforced_us, ..pushed }
     }
 }
 
-/// The bytes of a request as one value.
-fn read<'d>(arena: &'d Arena, name: &str, bytes: &'d [u8]) -> Result<Tree<'d>, Faults> {
-    parse(arena, name, bytes).and_then(|parts| merge(arena, parts))
+fn is_at(current: u64, wanted: Option<u64>) -> Result<(), PushError> {
+    match wanted {
+        Some(wanted) if wanted != current => Err(PushError::Conflict { current }),
+        _ => Ok(()),
+    }
 }
 
-/// Groups, rules and interfaces of a policy.
-pub fn counts(policy: &Validated) -> [usize; 3] {
-    let rules = policy.groups.values().map(|g| g.inbound.len() + g.outbound.len()).sum();
-    [policy.groups.len(), rules, policy.interfaces.len()]
-}
-
-/// The same of the policy that follows one, at the cost of what differs.
-fn counts_after(before: &Current, policy: &Validated) -> [usize; 3] {
-    let of = |group: Option<&SecurityGroup>| group.map_or(0, |g| g.inbound.len() + g.outbound.len());
-    let changes = before.policy.groups.differences(&policy.groups);
-    let [_, rules, _] = before.counts;
-    let rules = changes.fold(rules, |rules, (_, old, new)| rules + of(new) - of(old));
-    [policy.groups.len(), rules, policy.interfaces.len()]
-}
-
-fn pushed(counts: [usize; 3], generation: u64, notices: Vec<Notice>, answer: Value) -> Pushed {
-    let [groups, rules, interfaces] = counts;
-    Pushed {
-        generation,
-        enforced: false,
-        published_us: 0,
-        enforced_us: 0,
-        groups,
-        rules,
-        interfaces,
-        notices,
-        answer,
+impl Pushed {
+    /// Of a policy that has become a generation.
+    fn new(next: &Next, generation: u64, notices: Vec<Notice>, answer: Value) -> Pushed {
+        let [groups, rules, interfaces] = next.counts;
+        Pushed {
+            generation,
+            enforced: false,
+            published_us: 0,
+            enforced_us: 0,
+            groups,
+            rules,
+            interfaces,
+            notices,
+            answer,
+        }
     }
 }

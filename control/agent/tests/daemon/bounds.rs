@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use crate::support::{Daemon, answer, document};
+use crate::support::{Daemon, answer, ask, document, send};
 
 /// More than any document may have.
 const TOO_MUCH: usize = 100_000_000;
@@ -100,15 +100,29 @@ fn half_a_request_holds_up_nobody_and_is_ended() {
         stream
     };
     let mut heads: Vec<UnixStream> = (0..20).map(|_| half("GET /v1/status HT")).collect();
-    // More than may be read at a time.
-    let bodies: Vec<UnixStream> = (0..6)
-        .map(|_| half("PUT /v1/policy HTTP/1.1\r\nhost: test\r\ncontent-length: 1000\r\n\r\n{"))
-        .collect();
+    let announced = |length: u64| {
+        half(&format!("PUT /v1/policy HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n{{"))
+    };
+    // More than may be read at a time, of large ones; and of small ones more than of those.
+    let unsaid = "PUT /v1/policy HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{";
+    let mut bodies: Vec<UnixStream> = (0..6).map(|_| announced(60_000_000)).collect();
+    bodies.extend((0..2).map(|_| half(unsaid)));
+    bodies.extend((0..30).map(|_| announced(1000)));
     let start = Instant::now();
     unharmed(&daemon);
+    let refused = daemon.put("?colour=1", &[], b"{}");
+    let change = ask(daemon.connect(), "POST", "/v1/actions/LaunchRockets", &[], b"{}");
+    assert_eq!((refused.status, change.errors()[0].0.as_str()), (400, "InvalidAction"), "small ones go on");
     assert!(start.elapsed() < Duration::from_secs(5), "others are answered meanwhile");
-    drop(bodies);
-    daemon.push(&document());
+    // Larger than what goes for small.
+    let mut large = document().to_string().into_bytes();
+    large.resize(100_000, b' ');
+    let mut waits = daemon.connect();
+    waits.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    send(&mut waits, "PUT", "/v1/policy", &[], &large);
+    assert!(waits.read(&mut [0; 100]).is_err(), "there is no place for it");
+    drop((waits, bodies));
+    assert_eq!(daemon.put("", &[], &large).status, 200);
     assert!(start.elapsed() < Duration::from_secs(8), "who hangs up gives his place back");
     for stream in &mut heads {
         let mut rest = Vec::new();
@@ -123,7 +137,7 @@ fn half_a_request_holds_up_nobody_and_is_ended() {
 fn more_connections_than_places_wait_their_turn() {
     let folder = tempfile::tempdir().unwrap();
     let daemon = daemon(&folder);
-    let idle: Vec<UnixStream> = (0..70).map(|_| daemon.connect()).collect();
+    let idle: Vec<UnixStream> = (0..270).map(|_| daemon.connect()).collect();
     // Places come back when the idle ones are hung up on.
     unharmed(&daemon);
     drop(idle);

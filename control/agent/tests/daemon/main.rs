@@ -14,6 +14,7 @@ mod service;
 mod start;
 mod store;
 mod talk;
+mod together;
 mod unit;
 mod watchdog;
 mod watching;

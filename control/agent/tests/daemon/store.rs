@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Daemon, ask, document};
+use crate::together::{action, authorize, together};
 
 /// The usual policy, open at another port.
 fn open_at(port: u64) -> Value {
@@ -138,6 +139,100 @@ fn a_kill_at_any_moment_of_a_push_leaves_a_whole_policy() {
     assert!(answered > 0, "pushes came through");
 }
 
+/// Opens this group at this port; the generation, if the daemon has answered for it.
+fn opened(stream: &mut UnixStream, group: &str, port: u16) -> Option<u64> {
+    let rule = json!({ "IpProtocol": "tcp", "FromPort": port, "ToPort": port, "IpRanges": [{ "CidrIp": "10.0.0.0/8" }] });
+    let body = json!({ "GroupId": group, "IpPermissions": [rule] }).to_string();
+    let head = format!(
+        "POST /v1/actions/AuthorizeSecurityGroupIngress HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes()).ok()?;
+    let mut answer = [0; 4096];
+    let mut have = 0;
+    loop {
+        have += stream.read(&mut answer[have..]).ok().filter(|more| *more > 0)?;
+        let text = std::str::from_utf8(&answer[..have]).unwrap();
+        // One that is cut short counts as none.
+        if let Some((_, body)) = text.split_once("\r\n\r\n")
+            && let Ok(body) = serde_json::from_str::<Value>(body)
+        {
+            assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+            return body["Generation"].as_u64();
+        }
+    }
+}
+
+#[test]
+fn a_kill_at_any_moment_of_many_changes_leaves_all_that_were_answered_for() {
+    const CLIENTS: usize = 16;
+    let folder = tempfile::tempdir().unwrap();
+    let group = |client: usize| format!("sg-{client:017}");
+    let mut policy = document();
+    policy["Settings"] = json!({ "Quotas": "unlimited" });
+    for client in 0..CLIENTS {
+        let id = group(client);
+        let group = json!({ "GroupId": id, "GroupName": format!("client {client}"), "Description": "of one client", "VpcId": "vpc-1" });
+        policy["SecurityGroups"].as_array_mut().unwrap().push(group);
+    }
+    // By client, each port that was answered for, with its generation.
+    let mut answered: Vec<Vec<(u16, u64)>> = vec![vec![]; CLIENTS];
+    let mut taken = [0.0; 2];
+    for round in 0..8u64 {
+        let daemon = Daemon::start(folder.path(), &[]);
+        if round == 0 {
+            daemon.push(&policy);
+        }
+        let generation = daemon.show("/v1/status")["Generation"].as_u64().unwrap();
+        let now = daemon.show("/v1/policy");
+        let groups = now["SecurityGroups"].as_array().unwrap();
+        let mut rules = 0;
+        for (client, answered) in answered.iter().enumerate() {
+            let id = group(client);
+            let mine = groups.iter().find(|group| group["GroupId"] == *id).unwrap();
+            let ports = mine["IpPermissions"].as_array().into_iter().flatten();
+            let ports: Vec<u64> = ports.map(|rule| rule["FromPort"].as_u64().unwrap()).collect();
+            rules += ports.len() as u64;
+            for (port, made) in answered {
+                assert!(
+                    ports.contains(&u64::from(*port)) && *made <= generation,
+                    "round {round}: {id} at {port}"
+                );
+            }
+            // The one that was under way may be there.
+            assert!(ports.len() <= answered.len() + round as usize, "round {round}: {ports:?}");
+        }
+        assert_eq!(
+            rules + 1,
+            generation,
+            "round {round}: each change is one generation, and none is missing"
+        );
+        let mut numbers: Vec<u64> = answered.iter().flatten().map(|(_, made)| *made).collect();
+        numbers.sort_unstable();
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "each has its own number");
+        let socket = daemon.socket();
+        std::thread::scope(|scope| {
+            for (client, answered) in answered.iter_mut().enumerate() {
+                let (socket, group) = (&socket, group(client));
+                scope.spawn(move || {
+                    let Ok(mut stream) = UnixStream::connect(socket) else { return };
+                    // Other ports than one that was under way before.
+                    for port in round as u16 * 5000 + 1.. {
+                        let Some(generation) = opened(&mut stream, &group, port) else { return };
+                        answered.push((port, generation));
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_micros(60_000 + 7_919 * round));
+            taken =
+                ["sum", "count"].map(|what| daemon.metric(&format!("sgswitch_push_batch_changes_{what}")));
+            daemon.kill();
+        });
+    }
+    assert!(answered.iter().flatten().count() > CLIENTS, "changes came through");
+    assert!(taken[1] < taken[0], "some of them together");
+}
+
 /// A small file system of its own, gone when it is dropped.
 struct SmallDisk(tempfile::TempDir);
 
@@ -196,6 +291,12 @@ fn a_full_disk_refuses_a_push_and_changes_nothing() {
         refused.text()
     );
     let (generation, policy) = (daemon.show("/v1/status")["Generation"].clone(), daemon.show("/v1/policy"));
+    // Nor do changes that wait together, and nobody is told of what another has not made.
+    let changes: Vec<_> = (0..20).map(|n| authorize("sg-web", 1000 + n / 2)).collect();
+    for refused in together(&daemon, &changes) {
+        assert_eq!(refused.status, 500);
+        assert!(refused.text().contains("cannot be stored"), "{}", refused.text());
+    }
     assert_eq!(daemon.put("", &[], open_at(7).to_string().as_bytes()).status, 500);
     assert_eq!(
         (&daemon.show("/v1/status")["Generation"], &daemon.show("/v1/policy")),
@@ -230,11 +331,37 @@ fn a_store_damaged_under_the_daemon_keeps_it_on_the_running_policy() {
     assert!(copy.len() == 30_000 && copy.ends_with(&[7; 10_000]), "it is kept");
     assert_eq!(daemon.metric("sgswitch_store_faults_total"), 1.0);
     assert!(daemon.log().contains("a new one is made"));
-    // What runs is in the new one already.
+    // What runs is in the new one already, and takes changes. Those that find it damaged together
+    // are made all the same, of the policy that runs.
+    std::fs::write(&store, vec![7; 30_000]).unwrap();
+    let changes = [
+        action("DeleteSecurityGroup", &json!({ "GroupId": "sg-none" })),
+        authorize("sg-ops", 1),
+        authorize("sg-ops", 2),
+    ];
+    let statuses: Vec<u16> = together(&daemon, &changes).iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [400, 200, 200]);
+    assert_eq!(daemon.metric("sgswitch_store_faults_total"), 2.0);
     daemon.kill();
     let daemon = Daemon::start(folder.path(), &[]);
     assert_eq!(port_of(&daemon.show("/v1/policy")), 443);
-    assert_eq!(daemon.push(&open_at(8443))["generation"], 2);
+    let status = daemon.show("/v1/status");
+    assert_eq!((&status["Generation"], &status["StoreFault"]), (&json!(3), &Value::Null));
+    let kept: Vec<Value> = daemon.show("/v1/history")["History"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["Change"].clone())
+        .collect();
+    assert_eq!(
+        kept,
+        [
+            "AuthorizeSecurityGroupIngress",
+            "AuthorizeSecurityGroupIngress",
+            "kept after a damage of the store"
+        ]
+    );
+    assert_eq!(daemon.push(&open_at(8443))["generation"], 4);
 }
 
 #[test]

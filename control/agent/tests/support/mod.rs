@@ -149,13 +149,18 @@ pub fn ask(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Answer {
+    send(&mut stream, method, path, headers, body);
+    answer(stream)
+}
+
+/// The first half of that.
+pub fn send(stream: &mut impl Write, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
     drop(stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)));
-    answer(stream)
 }
 
 /// The answer to what was sent.

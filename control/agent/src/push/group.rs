@@ -1,0 +1,158 @@
+//! Group commit: single changes that wait at the same moment are taken together. Each is made
+//! on top of the one before it and is a generation of its own, with its own row in the store;
+//! all share one transaction, one compilation, one self-check and one publication.
+//!
+//! Nobody is answered before the fate of all is known. What one is refused for may have been
+//! made by another, of which nothing is left if the group fails: its members are then taken
+//! anew, in halves, until whoever is to blame is alone with it.
+
+use std::time::Instant;
+
+use axum::body::Bytes;
+use policy::{Context, Edited, Validated};
+use tokio::sync::oneshot;
+
+use super::force::{Check, Next, Published};
+use super::{PushError, PushOptions, Pushed, is_at};
+use crate::bodies::Place;
+use crate::switch::Switch;
+
+/// The most that are taken together: nobody waits for many more than came before him.
+pub const MOST: usize = 256;
+
+/// Packets that the self-check of one change asks about: it reaches few interfaces.
+const SAMPLES: usize = 64;
+
+/// And of each further one.
+const FURTHER_SAMPLES: usize = 8;
+
+type Answer = Result<Pushed, PushError>;
+
+/// A single change that waits for its turn.
+pub struct Waiting {
+    /// EC2's name of it.
+    pub action: String,
+    /// The request, as JSON.
+    pub request: Bytes,
+    /// How it is to be done.
+    pub options: PushOptions,
+    /// When all of it had arrived.
+    received: Instant,
+    /// Who waits for the answer, and may be gone when it comes.
+    reply: oneshot::Sender<Answer>,
+    /// What the request takes of memory until it is answered.
+    _place: Place,
+}
+
+impl Waiting {
+    /// A change that has arrived now, and where its answer will be.
+    pub fn new(
+        action: String,
+        request: Bytes,
+        options: PushOptions,
+        place: Place,
+    ) -> (Waiting, oneshot::Receiver<Answer>) {
+        let (reply, answer) = oneshot::channel();
+        let received = Instant::now();
+        (Waiting { action, request, options, received, reply, _place: place }, answer)
+    }
+
+    fn answer(self, switch: &Switch, answer: Answer) {
+        switch.metrics.finished(answer.is_ok());
+        drop(self.reply.send(answer));
+    }
+}
+
+impl Switch {
+    /// Puts single changes into force in the order in which they came, and answers each.
+    pub fn act(&mut self, group: Vec<Waiting>) {
+        group.iter().for_each(|waiting| self.metrics.waited(waiting.received.elapsed()));
+        self.act_together(group);
+    }
+
+    fn act_together(&mut self, mut group: Vec<Waiting>) {
+        match self.make(&group) {
+            Ok((answers, published)) => self.answer(group, answers, published),
+            Err(_) if group.len() > 1 => {
+                let rest = group.split_off(group.len() / 2);
+                self.act_together(group);
+                self.act_together(rest);
+            }
+            Err(error) => self.answer(group, vec![Err(error)], None),
+        }
+    }
+
+    /// Makes each change on top of the one before it, and publishes them together but for those
+    /// that are refused by themselves.
+    ///
+    /// # Errors
+    /// They cannot be put into force together. Nothing has changed then.
+    fn make(&mut self, group: &[Waiting]) -> Result<(Vec<Answer>, Option<Published>), PushError> {
+        let ports = self.bindable();
+        let (none, current) = (Validated::default(), self.generation());
+        let mut made: Vec<Next> = Vec::with_capacity(group.len());
+        let mut edits = Vec::with_capacity(group.len());
+        for Waiting { action, request, options, .. } in group {
+            let before = made.last().map(|next| (&*next.policy, next.counts)).or(self.in_force());
+            let context =
+                Context { ports: &ports, partial: options.partial, missing_ports_are_notices: false };
+            let edited = is_at(current + made.len() as u64, options.if_generation).and_then(|()| {
+                self.edited(before.map_or(&none, |(policy, _)| policy), action, request, &context)
+            });
+            let edited = edited.map(|Edited { policy, answer, notices, .. }| {
+                (Next::new(before, policy, action.clone(), options.uid), answer, notices)
+            });
+            edits.push(edited.map(|(next, answer, notices)| {
+                made.push(next);
+                (made.len() - 1, answer, notices)
+            }));
+        }
+        let published = match made.split_last() {
+            Some((last, earlier)) => {
+                let samples = SAMPLES + earlier.len() * FURTHER_SAMPLES;
+                let published = self.put_into_force(earlier, last, &ports, Check::Changes(samples))?;
+                self.metrics.together(made.len());
+                Some(published)
+            }
+            None => None,
+        };
+        let pushed = |(at, answer, notices): (usize, _, _)| {
+            Pushed::new(&made[at], current + 1 + at as u64, notices, answer)
+        };
+        Ok((edits.into_iter().map(|edit| edit.map(pushed)).collect(), published))
+    }
+
+    /// Answers those who wait: when their changes are enforced, unless they do not want to wait
+    /// for that.
+    fn answer(&mut self, group: Vec<Waiting>, answers: Vec<Answer>, published: Option<Published>) {
+        let Some(mut published) = published else {
+            return group.into_iter().zip(answers).for_each(|(waiting, answer)| waiting.answer(self, answer));
+        };
+        let oldest = group.iter().map(|waiting| waiting.received).min();
+        let mut patient = Vec::with_capacity(group.len());
+        for (waiting, answer) in group.into_iter().zip(answers) {
+            match answer {
+                Ok(pushed) if !waiting.options.no_wait => patient.push((waiting, pushed)),
+                Ok(pushed) => {
+                    let pushed = self.told(pushed, &published, waiting.received);
+                    waiting.answer(self, Ok(pushed));
+                }
+                refused => waiting.answer(self, refused),
+            }
+        }
+        let enforced = match patient.is_empty() {
+            true => Ok(()),
+            false => self.wait_enforced(&mut published),
+        };
+        for (waiting, pushed) in patient {
+            let answer = match &enforced {
+                Ok(()) => Ok(self.told(pushed, &published, waiting.received)),
+                Err(late) => Err(PushError::NotEnforced(late.clone())),
+            };
+            waiting.answer(self, answer);
+        }
+        if let (Ok(()), Some(oldest)) = (enforced, oldest) {
+            published.log(oldest);
+        }
+    }
+}
