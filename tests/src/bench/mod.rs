@@ -2,6 +2,7 @@
 //! each in turn, round after round, and the ratios of the medians. Then the switch
 //! alone, under what is to be endured, and on two cores.
 
+mod changes;
 pub mod latency;
 mod machine;
 mod report;

@@ -1,13 +1,11 @@
 //! The switch alone, under what it must endure: adversaries, a table that fills, changes of
 //! policy; and on two cores.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
-
+use super::changes::changes;
 use super::rules::{Third, document};
 use super::subjects::Setup;
 use super::traffic::{Counts, MARKS, Phase, Totals};
@@ -42,13 +40,14 @@ const ATTACKS: [(&str, u64, Third); 6] = [
 ];
 
 /// Room for connections under attack, and while the table fills.
-const ROOM: usize = 1_000_000;
+pub(super) const ROOM: usize = 1_000_000;
 
 /// What flow logs have in them unless somebody wants something else.
 const FIELDS: &str = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes \
                       start end action log-status";
 
-const NEIGHBOURS: Traffic = Traffic { kind: Kind::Established, flows: 100_000, rules: 10 };
+/// What goes on beside all that is done.
+pub(super) const NEIGHBOURS: Traffic = Traffic { kind: Kind::Established, flows: 100_000, rules: 10 };
 
 impl Strain {
     /// Puts the switch to all of it.
@@ -85,14 +84,14 @@ impl Strain {
 }
 
 /// What neighbours lost, as a failure.
-fn lost(totals: &Totals, when: &str) -> Option<String> {
+pub(super) fn lost(totals: &Totals, when: &str) -> Option<String> {
     let (lost, sent) = (totals.lost(), totals.honest());
     (lost > 0).then(|| format!("{lost} of {sent} packets of established connections were lost {when}"))
 }
 
 /// Has the neighbours' clients open all their connections, and then both ends use them: a
 /// reply that comes before its request is denied, and would count as under way for ever.
-fn establish(counts: &Counts) -> io::Result<()> {
+pub(super) fn establish(counts: &Counts) -> io::Result<()> {
     counts.warm(0b001, NEIGHBOURS.flows, 1)?;
     counts.warm(0b011, 2 * NEIGHBOURS.flows, 2)
 }
@@ -166,39 +165,9 @@ fn fill(bench: &Bench) -> io::Result<Vec<Line>> {
     Ok(vec![Line { name: "new flows".to_string(), figures, failure: lost(&phase.totals, "") }])
 }
 
-/// Single changes of an interface's groups, one after the other, beside traffic.
-fn changes(bench: &Bench, time: Duration) -> io::Result<Vec<Line>> {
-    let mut load = NEIGHBOURS.load();
-    load.streams.push(Stream { kind: "none", flows: 1, rules: 1 });
-    let third = Third::Interface { in_many_groups: false };
-    let setup = Setup {
-        cores: vec![bench.core],
-        connections: ROOM,
-        allowance: ROOM / 4 * 3,
-        policy: document(NEIGHBOURS, third),
-        flow_logs: None,
-    };
-    let running = bench.start_switch(&load, &setup)?;
-    let counts = &running.counts;
-    establish(counts)?;
-    let before = counts.phase(0b011, time)?;
-    let (changed, during) = beside(counts, time, |is_over| change(bench, is_over))?;
-    let per_second = changed as f64 / during.nanoseconds * 1e9;
-    Ok(vec![Line {
-        name: "groups of an interface".to_string(),
-        figures: vec![
-            ("changes per second, each enforced and stored", per_second, 0),
-            ("ns per packet before", before.per_packet(), 1),
-            ("while they are made", during.per_packet(), 1),
-            ("packets lost", during.totals.lost() as f64, 0),
-        ],
-        failure: lost(&during.totals, "while policies changed"),
-    }])
-}
-
 /// Established packets for so long, while something else is done until it is told to stop,
 /// and tells how often.
-fn beside(
+pub(super) fn beside(
     counts: &Counts,
     time: Duration,
     work: impl FnOnce(&AtomicBool) -> io::Result<u64> + Send,
@@ -285,37 +254,6 @@ fn watched(bench: &Bench, depth: Depth, time: Duration) -> io::Result<Vec<Line>>
         lines.push(line(name, without, with, None, failure));
     }
     Ok(lines)
-}
-
-/// Changes groups until told to stop. Returns how often.
-fn change(bench: &Bench, is_over: &AtomicBool) -> io::Result<u64> {
-    let mut stream = BufReader::new(UnixStream::connect(bench.socket())?);
-    let mut count = 0;
-    while !is_over.load(Ordering::Relaxed) {
-        let group = ["sg-0000000000000000c", "sg-0000000000000000d"][count as usize % 2];
-        let body = json!({ "NetworkInterfaceId": "eni-0000000000000000c", "Groups": [group] }).to_string();
-        write!(
-            stream.get_mut(),
-            "POST /v1/actions/ModifyNetworkInterfaceAttribute HTTP/1.1\r\nHost: sgswitch\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        let (mut status, mut length, mut line) = (String::new(), 0, String::new());
-        stream.read_line(&mut status)?;
-        while stream.read_line(&mut line)? > 2 {
-            if let Some(number) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = number.trim().parse().map_err(io::Error::other)?;
-            }
-            line.clear();
-        }
-        let mut answer = vec![0; length];
-        stream.read_exact(&mut answer)?;
-        if !status.contains(" 200 ") {
-            return Err(io::Error::other(format!("{status}{}", String::from_utf8_lossy(&answer))));
-        }
-        count += 1;
-    }
-    Ok(count)
 }
 
 /// One worker, and two: with a card that delivers to the owners of flows, with one that
