@@ -3,19 +3,29 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::export::object;
-use crate::model::{NetworkInterface, SecurityGroup, Validated};
+use crate::export::InDocument;
+use crate::model::{SecurityGroup, Validated};
 
 /// Where changes of so many objects are as good as the whole.
 const WHOLE: usize = 4;
 
+/// A document of groups and interfaces.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Changes<'c> {
+    security_groups: Vec<Value>,
+    security_group_rules: Vec<Value>,
+    network_interfaces: Vec<InDocument<'c>>,
+}
+
 impl Validated {
     /// The groups and interfaces of this policy that are others than those of
-    /// `before`, in the shapes of a document. `None` if anything else differs, if
+    /// `before`, as the text of a document. `None` if anything else differs, if
     /// something is gone, or if it is a good part of the whole.
-    pub fn changes_since(&self, before: &Validated) -> Option<Value> {
+    pub fn changes_since(&self, before: &Validated) -> Option<String> {
         let same = self.vpcs == before.vpcs
             && self.subnets == before.subnets
             && self.network_acls == before.network_acls
@@ -33,16 +43,17 @@ impl Validated {
             groups.push(new?);
             left = left.checked_sub(1)?;
         }
-        let mut interfaces: Vec<&NetworkInterface> = Vec::new();
+        let mut network_interfaces = Vec::new();
         for (_, _, new) in before.interfaces.differences(&self.interfaces) {
-            interfaces.push(new?);
+            network_interfaces.push(InDocument(new?));
             left = left.checked_sub(1)?;
         }
-        Some(object([
-            ("SecurityGroups", groups.iter().map(|g| g.to_document()).collect()),
-            ("SecurityGroupRules", groups.iter().flat_map(|g| g.rules_document()).collect()),
-            ("NetworkInterfaces", interfaces.iter().map(|i| i.to_document()).collect()),
-        ]))
+        let changes = Changes {
+            security_groups: groups.iter().map(|g| g.to_document()).collect(),
+            security_group_rules: groups.iter().flat_map(|g| g.rules_document()).collect(),
+            network_interfaces,
+        };
+        serde_json::to_string(&changes).ok()
     }
 }
 

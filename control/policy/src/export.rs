@@ -1,8 +1,10 @@
 //! A policy in AWS's shapes again.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::model::{
@@ -48,7 +50,7 @@ impl Validated {
 }
 
 /// An object of these values: `json!` would copy them.
-pub(crate) fn object<const N: usize>(items: [(&str, Value); N]) -> Value {
+fn object<const N: usize>(items: [(&str, Value); N]) -> Value {
     Value::Object(items.into_iter().map(|(key, value)| (key.to_string(), value)).collect())
 }
 
@@ -243,35 +245,73 @@ fn permissions(rules: &[Rule]) -> Value {
 impl NetworkInterface {
     /// As `describe-network-interfaces` shows it.
     pub fn to_document(&self) -> Value {
-        let v4 = self.addresses.iter().filter(|a| a.is_ipv4()).enumerate();
-        let v6 = self.addresses.iter().filter(|a| a.is_ipv6());
-        let prefixes = |v4: bool, key: &str| -> Value {
-            let own = self.prefixes.iter().filter(|p| p.addr().is_ipv4() == v4);
-            own.map(|p| json!({ key: p.to_string() })).collect()
+        serde_json::to_value(InDocument(self)).expect("its keys are text")
+    }
+}
+
+/// An interface in AWS's shape. It is written without the tree of a document between: changes
+/// of interfaces are what is stored most often.
+pub(crate) struct InDocument<'i>(pub &'i NetworkInterface);
+
+impl Serialize for InDocument<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let InDocument(interface) = self;
+        let addresses = interface.addresses.iter();
+        let v4 = addresses.clone().filter(|a| a.is_ipv4()).enumerate();
+        let v4 = v4.map(|(n, address)| PrivateAddress { address, primary: n == 0 });
+        let v6 = addresses.filter(|a| a.is_ipv6()).map(|address| Item("Ipv6Address", address));
+        let prefixes = |v4: bool, key| {
+            let own = interface.prefixes.iter().filter(move |p| p.addr().is_ipv4() == v4);
+            List(own.map(move |prefix| Item(key, prefix)))
         };
-        let v4 = v4.map(|(i, a)| json!({ "PrivateIpAddress": a, "Primary": i == 0 }));
-        let mut item = object([
-            ("NetworkInterfaceId", json!(self.id)),
-            ("VpcId", json!(self.vpc)),
-            ("MacAddress", json!(self.mac.to_string())),
-            ("Groups", self.groups.iter().map(|g| json!({ "GroupId": g })).collect()),
-            ("PrivateIpAddresses", v4.collect()),
-            ("Ipv6Addresses", v6.map(|a| json!({ "Ipv6Address": a })).collect()),
-            ("Ipv4Prefixes", prefixes(true, "Ipv4Prefix")),
-            ("Ipv6Prefixes", prefixes(false, "Ipv6Prefix")),
-            ("SourceDestCheck", json!(self.source_dest_check)),
-        ]);
-        if let Some(subnet) = &self.subnet {
-            item["SubnetId"] = json!(subnet);
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("NetworkInterfaceId", &interface.id)?;
+        map.serialize_entry("VpcId", &interface.vpc)?;
+        map.serialize_entry("MacAddress", &format_args!("{}", interface.mac))?;
+        map.serialize_entry("Groups", &List(interface.groups.iter().map(|id| Item("GroupId", id))))?;
+        map.serialize_entry("PrivateIpAddresses", &List(v4))?;
+        map.serialize_entry("Ipv6Addresses", &List(v6))?;
+        map.serialize_entry("Ipv4Prefixes", &prefixes(true, "Ipv4Prefix"))?;
+        map.serialize_entry("Ipv6Prefixes", &prefixes(false, "Ipv6Prefix"))?;
+        map.serialize_entry("SourceDestCheck", &interface.source_dest_check)?;
+        if let Some(subnet) = &interface.subnet {
+            map.serialize_entry("SubnetId", subnet)?;
         }
-        if let Some(attachment) = &self.attachment {
-            item["Attachment"] =
+        if let Some(attachment) = &interface.attachment {
+            let attachment =
                 json!({ "InstanceId": attachment.instance, "DeviceIndex": attachment.device_index });
+            map.serialize_entry("Attachment", &attachment)?;
         }
-        if self.timeouts != TrackingTimeouts::default() {
-            item["ConnectionTrackingConfiguration"] = timeouts(&self.timeouts);
+        if interface.timeouts != TrackingTimeouts::default() {
+            map.serialize_entry("ConnectionTrackingConfiguration", &timeouts(&interface.timeouts))?;
         }
-        item
+        map.end()
+    }
+}
+
+#[derive(serde::Serialize)]
+struct PrivateAddress<'a> {
+    #[serde(rename = "PrivateIpAddress")]
+    address: &'a IpAddr,
+    #[serde(rename = "Primary")]
+    primary: bool,
+}
+
+/// An object of one value.
+struct Item<'a, T>(&'static str, &'a T);
+
+impl<T: Serialize> Serialize for Item<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([(self.0, self.1)])
+    }
+}
+
+/// What an iterator has.
+struct List<I>(I);
+
+impl<I: Iterator<Item: Serialize> + Clone> Serialize for List<I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.clone())
     }
 }
 

@@ -205,7 +205,7 @@ fn add(
     let before = before.filter(|_| saving.takes_changes(generation));
     let changes = before.and_then(|before| policy.changes_since(before));
     let is_change = changes.is_some();
-    let document = changes.unwrap_or_else(|| policy.to_document()).to_string();
+    let document = changes.unwrap_or_else(|| policy.to_document().to_string());
     let (change, uid, counts) = (words.as_str(), *uid, *counts);
     saving.add(&Record { generation, document: &document, is_change, change, uid, counts })
 }
