@@ -139,6 +139,8 @@ async fn act(
     body: Body,
 ) -> Result<Response, ApiError> {
     let options = options(&api, query, &headers)?;
+    // They would hold what the connection has read.
+    drop(headers);
     let (request, place) = api.room.read(body).await?;
     let mut pushed = api.handle.change(action, request, options, place).await??;
     let mut answer = std::mem::take(&mut pushed.answer);

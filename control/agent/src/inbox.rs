@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bodies::Place;
-use crate::push::{MOST, PushError, PushOptions, Pushed, Waiting};
+use crate::push::{Answered, MOST, PushError, PushOptions, Pushed, Waiting};
 use crate::switch::Switch;
 
 /// What waits.
@@ -40,12 +40,27 @@ pub struct Inbox {
     tasks: mpsc::Receiver<Task>,
     /// What was found behind changes that were taken.
     next: Option<Task>,
+    answers: mpsc::UnboundedSender<Answered>,
 }
 
-/// A handle and its inbox. So many requests wait at most; more wait for a place.
-pub fn channel() -> (Handle, Inbox) {
+/// Answers to changes on their way to those who wait: of all that were taken together at once,
+/// so that the threads wake each other once for all of them.
+pub struct Answers(mpsc::UnboundedReceiver<Answered>);
+
+/// A handle, its inbox, and what comes back. So many requests wait at most; more wait for a place.
+pub fn channel() -> (Handle, Inbox, Answers) {
     let (sender, tasks) = mpsc::channel(MOST);
-    (Handle(sender), Inbox { tasks, next: None })
+    let (answers, answered) = mpsc::unbounded_channel();
+    (Handle(sender), Inbox { tasks, next: None, answers }, Answers(answered))
+}
+
+impl Answers {
+    /// Hands them out until the control thread has ended.
+    pub async fn hand_out(mut self) {
+        while let Some(answered) = self.0.recv().await {
+            answered.into_iter().for_each(|(reply, answer)| drop(reply.send(answer)));
+        }
+    }
 }
 
 impl Handle {
@@ -86,7 +101,9 @@ impl Inbox {
         while let Some(turn) = self.turn() {
             let work = AssertUnwindSafe(|| match turn {
                 Turn::Run(task) => task(&mut switch),
-                Turn::Changes(changes) => switch.act(changes),
+                Turn::Changes(changes) => {
+                    switch.act(changes, &|answered| drop(self.answers.send(answered)));
+                }
             });
             if catch_unwind(work).is_err() {
                 tracing::error!("a request has failed inside the switch: this is a defect");
@@ -164,7 +181,7 @@ mod tests {
 
     #[test]
     fn changes_that_wait_behind_each_other_are_one_turn_and_the_order_stays() {
-        let (handle, mut inbox) = channel();
+        let (handle, mut inbox, _answers) = channel();
         let _asked =
             [change(&handle, "a"), change(&handle, "b"), run(&handle), run(&handle), change(&handle, "c")];
         let mut turn = || inbox.turn().map(names);

@@ -159,9 +159,10 @@ fn serve(
     stall: Duration,
 ) -> Result<()> {
     let (workers, watch) = (switch.datapath.workers().to_vec(), switch.watch.clone());
-    let (handle, inbox) = inbox::channel();
+    let (handle, inbox, answers) = inbox::channel();
     let control =
         std::thread::Builder::new().name("control".to_string()).spawn(move || inbox.serve(switch))?;
+    runtime.spawn(answers.hand_out());
     let served = runtime.block_on(async {
         // The server first: nobody is told that we are ready before it has begun.
         tokio::select! {

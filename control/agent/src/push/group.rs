@@ -28,6 +28,9 @@ const FURTHER_SAMPLES: usize = 8;
 
 type Answer = Result<Pushed, PushError>;
 
+/// Answers, each with who waits for it, and may be gone.
+pub type Answered = Vec<(oneshot::Sender<Answer>, Answer)>;
+
 /// A single change that waits for its turn.
 pub struct Waiting {
     /// EC2's name of it.
@@ -38,7 +41,6 @@ pub struct Waiting {
     pub options: PushOptions,
     /// When all of it had arrived.
     received: Instant,
-    /// Who waits for the answer, and may be gone when it comes.
     reply: oneshot::Sender<Answer>,
     /// What the request takes of memory until it is answered.
     _place: Place,
@@ -56,29 +58,25 @@ impl Waiting {
         let received = Instant::now();
         (Waiting { action, request, options, received, reply, _place: place }, answer)
     }
-
-    fn answer(self, switch: &Switch, answer: Answer) {
-        switch.metrics.finished(answer.is_ok());
-        drop(self.reply.send(answer));
-    }
 }
 
 impl Switch {
-    /// Puts single changes into force in the order in which they came, and answers each.
-    pub fn act(&mut self, group: Vec<Waiting>) {
+    /// Puts single changes into force in the order in which they came. Those that are answered at
+    /// the same moment are so by one call.
+    pub fn act(&mut self, group: Vec<Waiting>, answer: &impl Fn(Answered)) {
         group.iter().for_each(|waiting| self.metrics.waited(waiting.received.elapsed()));
-        self.act_together(group);
+        self.act_together(group, answer);
     }
 
-    fn act_together(&mut self, mut group: Vec<Waiting>) {
+    fn act_together(&mut self, mut group: Vec<Waiting>, answer: &impl Fn(Answered)) {
         match self.make(&group) {
-            Ok((answers, published)) => self.answer(group, answers, published),
+            Ok((answers, published)) => self.tell(group, answers, published, answer),
             Err(_) if group.len() > 1 => {
                 let rest = group.split_off(group.len() / 2);
-                self.act_together(group);
-                self.act_together(rest);
+                self.act_together(group, answer);
+                self.act_together(rest, answer);
             }
-            Err(error) => self.answer(group, vec![Err(error)], None),
+            Err(error) => self.tell(group, vec![Err(error)], None, answer),
         }
     }
 
@@ -124,35 +122,49 @@ impl Switch {
 
     /// Answers those who wait: when their changes are enforced, unless they do not want to wait
     /// for that.
-    fn answer(&mut self, group: Vec<Waiting>, answers: Vec<Answer>, published: Option<Published>) {
-        let Some(mut published) = published else {
-            return group.into_iter().zip(answers).for_each(|(waiting, answer)| waiting.answer(self, answer));
-        };
+    fn tell(
+        &mut self,
+        group: Vec<Waiting>,
+        answers: Vec<Answer>,
+        mut published: Option<Published>,
+        answer: &impl Fn(Answered),
+    ) {
         let oldest = group.iter().map(|waiting| waiting.received).min();
-        let mut patient = Vec::with_capacity(group.len());
-        for (waiting, answer) in group.into_iter().zip(answers) {
-            match answer {
-                Ok(pushed) if !waiting.options.no_wait => patient.push((waiting, pushed)),
-                Ok(pushed) => {
-                    let pushed = self.told(pushed, &published, waiting.received);
-                    waiting.answer(self, Ok(pushed));
-                }
-                refused => waiting.answer(self, refused),
-            }
+        let all = group.into_iter().zip(answers);
+        let (patient, others): (Vec<_>, Vec<_>) =
+            all.partition(|(waiting, answer)| answer.is_ok() && !waiting.options.no_wait);
+        self.tell_now(others, published.as_ref(), answer);
+        let Some(published) = &mut published else { return };
+        if !patient.is_empty()
+            && let Err(late) = self.wait_enforced(published)
+        {
+            let late = |(waiting, _)| (waiting, Err(PushError::NotEnforced(late.clone())));
+            return self.tell_now(patient.into_iter().map(late).collect(), None, answer);
         }
-        let enforced = match patient.is_empty() {
-            true => Ok(()),
-            false => self.wait_enforced(&mut published),
-        };
-        for (waiting, pushed) in patient {
-            let answer = match &enforced {
-                Ok(()) => Ok(self.told(pushed, &published, waiting.received)),
-                Err(late) => Err(PushError::NotEnforced(late.clone())),
-            };
-            waiting.answer(self, answer);
-        }
-        if let (Ok(()), Some(oldest)) = (enforced, oldest) {
+        self.tell_now(patient, Some(published), answer);
+        if let Some(oldest) = oldest {
             published.log(oldest);
         }
+    }
+
+    /// Answers with what is known now.
+    fn tell_now(
+        &self,
+        all: Vec<(Waiting, Answer)>,
+        published: Option<&Published>,
+        answer: &impl Fn(Answered),
+    ) {
+        if all.is_empty() {
+            return;
+        }
+        let told = all.into_iter().map(|(waiting, answer)| {
+            self.metrics.finished(answer.is_ok());
+            let answer = answer.map(|pushed| match published {
+                Some(published) => self.told(pushed, published, waiting.received),
+                None => pushed,
+            });
+            (waiting.reply, answer)
+        });
+        answer(told.collect());
     }
 }

@@ -6,7 +6,7 @@ mod group;
 mod wanted;
 
 pub use force::counts;
-pub use group::{MOST, Waiting};
+pub use group::{Answered, MOST, Waiting};
 
 use std::time::Instant;
 

@@ -10,6 +10,7 @@ mod schema;
 pub use ports::StoredPort;
 pub use saving::Saving;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -88,6 +89,8 @@ pub struct Store {
     /// Generations since the last one of which all is stored, and the bytes of
     /// these and of that one.
     chain: Chain,
+    /// Generations that are stored whole, the oldest first, which is the oldest that is there.
+    wholes: VecDeque<u64>,
     /// The ports in it.
     ports: Vec<StoredPort>,
     /// What was wrong with a file that has been put aside, and how often that was.
@@ -184,6 +187,7 @@ impl Store {
             left,
             newest: None,
             chain: Chain::default(),
+            wholes: VecDeque::new(),
             ports: vec![],
             fault: None,
             faults: 0,
@@ -191,6 +195,7 @@ impl Store {
         store.last().with_context(|| format!("{} cannot be used", what()))?;
         store.newest = store.history(1)?.pop();
         store.chain = store.read_chain().with_context(|| format!("{} cannot be used", what()))?;
+        store.wholes = store.read_wholes().with_context(|| format!("{} cannot be used", what()))?;
         store.ports = ports::read(&store.db).with_context(|| format!("{} cannot be used", what()))?;
         Ok(store)
     }
@@ -266,6 +271,12 @@ impl Store {
         Ok(self.db.query_row(query, [], read)?)
     }
 
+    fn read_wholes(&self) -> Result<VecDeque<u64>> {
+        let mut query =
+            self.db.prepare("SELECT generation FROM generations WHERE NOT is_change ORDER BY generation")?;
+        Ok(query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// The first and last generation that are kept.
     pub fn range(&self) -> Result<Option<(u64, u64)>> {
         let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(Option<u64>, Option<u64>)> {
@@ -336,7 +347,7 @@ impl Store {
             return Err(Error::new(damage::Damaged(message)));
         }
         tracing::warn!("the store {} has been touched by somebody else, and is sound", self.path.display());
-        (self.db, self.left, self.chain) = (again.db, again.left, again.chain);
+        (self.db, self.left, self.chain, self.wholes) = (again.db, again.left, again.chain, again.wholes);
         Ok(())
     }
 
@@ -352,7 +363,7 @@ impl Store {
     fn insert(&mut self, add: impl FnOnce(&mut Saving<'_>) -> Result<()>) -> Result<()> {
         let mut saving = Saving::begin(&mut self.db, self.chain, self.newest.clone())?;
         add(&mut saving)?;
-        let Saved { chain, newest, has_deleted } = saving.commit(self.kept)?;
+        let Saved { chain, newest, has_deleted } = saving.commit(self.kept, &mut self.wholes)?;
         (self.chain, self.newest) = (chain, newest);
         if has_deleted {
             // The policies are stored; that the file could not shrink is no reason to say otherwise.

@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+
 use anyhow::Result;
 use rusqlite::{Connection, Transaction, params};
 
@@ -11,6 +13,8 @@ pub struct Saving<'s> {
     time: String,
     chain: Chain,
     newest: Option<Entry>,
+    /// Those that are stored whole.
+    added: Vec<u64>,
 }
 
 /// What a store is after a transaction.
@@ -28,7 +32,7 @@ impl<'s> Saving<'s> {
         let time = transaction
             .prepare_cached("SELECT strftime('%Y-%m-%dT%H:%M:%SZ', 'now')")?
             .query_row([], |row| row.get(0))?;
-        Ok(Saving { transaction, time, chain, newest })
+        Ok(Saving { transaction, time, chain, newest, added: vec![] })
     }
 
     /// Whether the next generation may be told by what it has that the last one
@@ -65,24 +69,35 @@ impl<'s> Saving<'s> {
             is_change
         ])?;
         self.chain = self.chain.next(is_change, bytes);
+        if !is_change {
+            self.added.push(generation);
+        }
         let (time, change) = (self.time.clone(), change.to_string());
         self.newest = Some(Entry { generation, time, change, uid, counts: counts.map(Some), bytes });
         Ok(())
     }
 
-    /// Has all of it on the disk, and all but the last so many generations gone.
-    pub(super) fn commit(self, kept: usize) -> Result<Saved> {
-        let Saving { transaction, chain, newest, .. } = self;
+    /// Has all of it on the disk, and all but the last so many generations gone; of which those
+    /// stay that tell what is kept.
+    pub(super) fn commit(self, kept: usize, wholes: &mut VecDeque<u64>) -> Result<Saved> {
+        let Saving { transaction, chain, newest, added, .. } = self;
         let next = newest.as_ref().map_or(0, |newest| newest.generation + 1);
-        // The oldest that is kept may be told by older ones: those stay.
-        let deleted = transaction
-            .prepare_cached(
-                "DELETE FROM generations WHERE generation <
-                     (SELECT max(generation) FROM generations WHERE NOT is_change AND generation <= ?1)",
-            )?
-            .execute(params![next.saturating_sub(kept as u64)])?;
+        let oldest = next.saturating_sub(kept as u64);
+        let mut all = wholes.iter().chain(&added).copied();
+        let first = all.clone().take_while(|whole| *whole <= oldest).last();
+        // Most of the time none goes.
+        let gone = first.filter(|first| all.next() != Some(*first));
+        if let Some(first) = gone {
+            transaction
+                .prepare_cached("DELETE FROM generations WHERE generation < ?1")?
+                .execute(params![first])?;
+        }
         transaction.commit()?;
-        Ok(Saved { chain, newest, has_deleted: deleted > 0 })
+        wholes.extend(added);
+        while wholes.front().is_some_and(|whole| Some(*whole) < first) {
+            wholes.pop_front();
+        }
+        Ok(Saved { chain, newest, has_deleted: gone.is_some() })
     }
 }
 
@@ -96,10 +111,10 @@ pub(super) struct Chain {
 
 impl Chain {
     /// The most: they are read one after the other.
-    const MOST: u64 = 1024;
+    const MOST: u64 = 8192;
 
     /// Bytes that changes may take beyond what the whole takes.
-    const SPARE: f64 = 65_536.0;
+    const SPARE: f64 = 262_144.0;
 
     fn may_grow(&self) -> bool {
         self.whole > 0.0 && self.changes < Chain::MOST && self.bytes <= self.whole + Chain::SPARE

@@ -128,7 +128,7 @@ fn changes_do_not_follow_each_other_without_end() {
         save(&mut store, &Record { is_change: true, ..record(generation, &large) }).unwrap();
     }
     let bytes = large.len() as u64 * (generation - 1);
-    assert!(bytes > 65_536 && bytes < 65_536 + 3 * large.len() as u64, "{generation} of {}", large.len());
+    assert!(bytes > 262_144 && bytes < 262_144 + 3 * large.len() as u64, "{generation} of {}", large.len());
     save(&mut store, &record(generation + 1, &large)).unwrap();
     assert!(takes_changes(&mut store, generation + 2));
 }
@@ -182,9 +182,10 @@ fn generations_of_one_transaction_are_told_one_by_one_and_are_all_there_or_none(
             let own = (words[entry.generation as usize % 2], Some(entry.generation as u32));
             assert_eq!((entry.change.as_str(), entry.uid), own);
         }
-        let chain = store.chain;
+        let (chain, wholes) = (store.chain, store.wholes.clone());
         drop(store);
         store = Store::open(&path, 3000).unwrap();
+        assert_eq!(wholes, store.wholes);
         assert_eq!(
             (chain.changes, chain.bytes, chain.whole),
             (store.chain.changes, store.chain.bytes, store.chain.whole)
