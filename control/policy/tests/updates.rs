@@ -112,6 +112,44 @@ fn tables_that_a_change_of_a_rule_did_not_reach_are_told() {
 }
 
 #[test]
+fn tables_that_one_of_many_changes_did_not_reach_are_told() {
+    const MANY: usize = 30;
+    let rule = |n: usize| {
+        json!({ "GroupId": format!("sg-{n}"), "IpPermissions": [
+        { "IpProtocol": "udp", "FromPort": n, "ToPort": n, "IpRanges": [{ "CidrIp": "192.0.2.0/24" }] },
+    ] })
+    };
+    let membership =
+        |n: usize| json!({ "NetworkInterfaceId": format!("eni-{n}"), "Groups": [format!("sg-{}", 50 + n)] });
+    type Request<'r> = &'r dyn Fn(usize) -> Value;
+    let kinds: [(&str, Request<'_>); 2] =
+        [("AuthorizeSecurityGroupIngress", &rule), ("ModifyNetworkInterfaceAttribute", &membership)];
+    for (action, request) in kinds {
+        let policy = large(300, 100, 10);
+        let mut compiler = Compiler::new(20_000);
+        let before = compiler.compile(&policy, 1, &ports()).unwrap();
+        let next = (0..MANY).fold(policy.clone(), |policy, n| {
+            edit(&policy, action, &Arena::default().tree(&request(n))).unwrap().unwrap().policy
+        });
+        let generation = 1 + MANY as u64;
+        let after = compiler.compile(&next, generation, &ports()).unwrap();
+        let book = Rulebook::new(Arc::new(policy)).with(Arc::new(next));
+        let check = |snapshot: &Snapshot| self_check_changes(&book, &compiler, snapshot, 64 + 8 * MANY);
+        assert!(check(&after).unwrap() > 8 * MANY);
+        for n in 0..MANY {
+            // All that the n-th should have reached is as it was.
+            let stale = [n, n + 100, n + 200].map(|id| {
+                let id = compiler.interface_id(&format!("eni-{id}")).unwrap();
+                Arc::new(before.interfaces.get(id).unwrap().clone())
+            });
+            let interfaces = after.interfaces.with_changes([], stale);
+            let snapshot = Snapshot { interfaces, ..after.clone() };
+            assert!(check(&snapshot).is_err(), "{action}: the change {n} of {MANY}");
+        }
+    }
+}
+
+#[test]
 fn tables_that_a_push_did_not_reach_are_told() {
     let Change { compiler, before, after, policy: next } = rule_added();
     let book = Rulebook::new(Arc::new(next));

@@ -23,7 +23,7 @@ pub const MOST: usize = 256;
 /// Packets that the self-check of one change asks about: it reaches few interfaces.
 const SAMPLES: usize = 64;
 
-/// And of each further one.
+/// And of each further one: as many as an interface takes, so that the more are looked at.
 const FURTHER_SAMPLES: usize = 8;
 
 type Answer = Result<Pushed, PushError>;

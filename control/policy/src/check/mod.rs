@@ -113,11 +113,11 @@ pub fn self_check_by(
 }
 
 /// The same of a generation that has changes against the one before, about what
-/// has changed:
-/// - at some of the interfaces that were compiled for it, at the edges of their rules;
-/// - at others that have the groups that one of them has joined or left, by the rules
-///   that name these: whether it is known as a member, or no longer;
-/// - at a member of each of some groups that have other rules, by those that they have got
+/// has changed, others of many from generation to generation:
+/// - at one in eight `samples` of the interfaces that were compiled for it, at the edges of their rules;
+/// - at others that have the groups that two of them have joined or left, by the rules
+///   that name these: whether they are known as members, or no longer;
+/// - at a member of each of as many groups that have other rules, by those that they have got
 ///   and those that they have no longer.
 ///
 /// # Errors
@@ -128,11 +128,23 @@ pub fn self_check_changes(
     snapshot: &Snapshot,
     samples: usize,
 ) -> Result<usize, Box<Mismatch>> {
+    check_changes(book, compiler, snapshot, samples, samples / OF_EACH)
+}
+
+fn check_changes(
+    book: &Rulebook,
+    compiler: &Compiler,
+    snapshot: &Snapshot,
+    samples: usize,
+    groups: usize,
+) -> Result<usize, Box<Mismatch>> {
     let policy = book.policy();
     let looked = compiler.compiled_interfaces();
+    // Other rules and interfaces from generation to generation.
+    let first = snapshot.generation as usize;
     let some = |most: usize| {
         let stride = looked.len().div_ceil(most.max(1)).max(1);
-        looked.iter().step_by(stride)
+        looked.iter().skip(first % stride).step_by(stride)
     };
     // `looked` is in order.
     let is_other = |interface: &NetworkInterface| looked.binary_search(&interface.id).is_err();
@@ -141,11 +153,9 @@ pub fn self_check_changes(
     });
     let concerned = Concerned::by(book, changes, is_other);
     let others: Vec<_> = concerned.groups.iter().filter_map(|(_, other)| *other).collect();
-    let changed: Vec<_> = some(samples / 8).filter_map(|id| policy.interfaces.get(id)).collect();
-    let share = (samples / (changed.len() + others.len()).max(1)).max(8);
+    let changed: Vec<_> = some(samples / OF_EACH).filter_map(|id| policy.interfaces.get(id)).collect();
+    let share = (samples / (changed.len() + others.len()).max(1)).max(OF_EACH);
     let mut checker = Checker::new(book, snapshot, concerned);
-    // Other rules from generation to generation.
-    let first = snapshot.generation as usize;
     for (nth, interface) in changed.into_iter().enumerate() {
         let about = About::Edges { most: share, nth: first.wrapping_add(nth) };
         checker.ask(interface, compiler.interface_id(&interface.id), about)?;
@@ -155,7 +165,7 @@ pub fn self_check_changes(
     }
     let groups_before = compiler.policy_before().map(|before| &before.groups);
     let regulated = groups_before.into_iter().flat_map(|before| before.differences(&policy.groups));
-    for (group, old, new) in regulated.take(GROUPS) {
+    for (group, old, new) in regulated.take(groups) {
         if let (Some(old), Some(new), Some(member)) = (old, new, book.members(group).next()) {
             let rules = samples::changed_rules(old, new);
             checker.ask(member, compiler.interface_id(&member.id), About::Rules(&rules))?;
@@ -181,7 +191,7 @@ pub fn self_check_push(
     if compiler.compiled_interfaces().len() > interfaces.len() / LITTLE {
         return self_check_by(book, number, snapshot, samples);
     }
-    let changed = self_check_changes(book, compiler, snapshot, samples)?;
+    let changed = check_changes(book, compiler, snapshot, samples, GROUPS)?;
     let stride = (interfaces.len() * PACKETS).div_ceil(samples.max(1)).max(1);
     let first = snapshot.generation as usize % stride;
     let share = (samples / interfaces.len().max(1)).max(8);
@@ -192,8 +202,11 @@ pub fn self_check_push(
     Ok(changed + checker.asked)
 }
 
-/// So many groups whose rules have changed are asked about.
+/// So many groups whose rules have changed are asked about where a document was pushed.
 const GROUPS: usize = 4;
+
+/// An interface takes so many samples at least.
+const OF_EACH: usize = 8;
 
 /// Less than one interface in so many is little.
 const LITTLE: usize = 4;
