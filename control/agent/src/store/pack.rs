@@ -2,6 +2,7 @@
 
 use std::io::{Read, Result, Write};
 
+use adler2::adler32_slice;
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
@@ -38,16 +39,8 @@ fn framed(bytes: &[u8]) -> Vec<u8> {
     framed.extend(length.to_le_bytes());
     framed.extend((!length).to_le_bytes());
     framed.extend(bytes);
-    framed.extend(adler32(bytes).to_be_bytes());
+    framed.extend(adler32_slice(bytes).to_be_bytes());
     framed
-}
-
-fn adler32(bytes: &[u8]) -> u32 {
-    // So few that the sums stay within 32 bits, and are reduced once.
-    debug_assert!(bytes.len() <= SMALL);
-    let add = |(a, b): (u32, u32), byte: &u8| (a + u32::from(*byte), b + a + u32::from(*byte));
-    let (a, b) = bytes.iter().fold((1, 0), add);
-    ((b % 65_521) << 16) | (a % 65_521)
 }
 
 #[cfg(test)]
