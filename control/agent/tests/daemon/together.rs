@@ -96,9 +96,12 @@ fn compared(folders: &[tempfile::TempDir; 2], policy: &Value, all: &[Asked]) -> 
     for (n, (answer, expected)) in answers.iter().zip(one_by_one(&daemons[1], all)).enumerate() {
         assert_eq!((answer.status, answer.json()), (expected.status, expected.json()), "{}", all[n].path);
     }
+    // The daemon itself asks for something once a second, which may come between.
     let [changes, times] = batches(&daemons[0]);
     assert!(times < changes / 4.0, "{changes} changes in {times} batches");
     assert_eq!(batches(&daemons[1]), [changes; 2]);
+    let logs = daemons.each_ref().map(Daemon::log);
+    assert!(logs[0].contains("generations ") && !logs[1].contains("generations "), "{}", logs[0]);
     assert_eq!(kept(&daemons[0]), kept(&daemons[1]));
     let [first, second] = daemons.each_ref().map(|daemon| daemon.show("/v1/status"));
     assert_eq!(first["Generation"], second["Generation"]);
@@ -284,7 +287,8 @@ fn pushes_and_changes_are_done_in_the_order_in_which_they_came() {
         answer["Generation"].as_u64().or(answer["generation"].as_u64()).unwrap()
     };
     assert!(answers.iter().map(generation).eq(2..=8));
-    assert_eq!(batches(&daemon), [5.0, 3.0]);
+    let [changes, times] = batches(&daemon);
+    assert!(changes == 5.0 && (3.0..=5.0).contains(&times), "{changes} changes in {times} batches");
     let ports = |generation: u64| {
         let policy = daemon.show(&format!("/v1/history/{generation}"));
         let groups = policy["SecurityGroups"].as_array().unwrap();
@@ -296,8 +300,7 @@ fn pushes_and_changes_are_done_in_the_order_in_which_they_came() {
         (1..=8).map(ports).collect::<Vec<_>>(),
         [vec![], vec![1], vec![1, 2], vec![], vec![1], vec![1, 3], vec![1, 2], vec![1, 2, 4],]
     );
-    let log = daemon.log();
-    assert!(log.contains("generations 2 to 3: 3 groups") && log.contains("generation 8: 3 groups"), "{log}");
+    assert!(daemon.log().contains("generation 8: 3 groups"), "{}", daemon.log());
 }
 
 #[test]
