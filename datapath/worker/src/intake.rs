@@ -86,8 +86,7 @@ impl Intake {
     /// or they are many.
     #[inline]
     pub fn takes_long_after(&self, at: usize) -> bool {
-        let left = self.queues.len().saturating_sub(at + 1);
-        left > FEW || left > 0 && self.landing.is_some()
+        takes_long(self.queues.len().saturating_sub(at + 1), self.landing.is_some())
     }
 
     /// Sleeps, until a packet socket has something at the latest.
@@ -112,5 +111,23 @@ impl Intake {
         let count = if has_nothing { 0 } else { queue.receive(self.landing.as_mut(), burst) };
         self.silent += usize::from(count == 0);
         (count > 0).then_some((*port, count))
+    }
+}
+
+/// Whether asking so many queues may, where there are packet sockets among all of them or not.
+#[inline]
+fn takes_long(left: usize, has_sockets: bool) -> bool {
+    left > FEW || left > 0 && has_sockets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_wait_by_the_clock_for_packet_sockets_and_for_many_queues() {
+        assert_eq!([0, 1, 2, 100].map(|left| takes_long(left, false)), [false, false, true, true]);
+        assert_eq!([0, 1, 2, 100].map(|left| takes_long(left, true)), [false, true, true, true]);
+        assert!(!Intake::with_room(0).takes_long_after(0), "there is none behind");
     }
 }

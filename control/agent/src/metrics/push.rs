@@ -30,26 +30,41 @@ pub enum Step {
 }
 
 impl Step {
-    /// By number, what they are called.
-    const LABELS: [&str; 10] = [
-        "wait",
-        "parse",
-        "validate",
-        "compile",
-        "arrange",
-        "self_check",
-        "store",
-        "account",
-        "publish",
-        "enforce",
+    /// By their numbers.
+    const ALL: [Step; 10] = [
+        Step::Wait,
+        Step::Parse,
+        Step::Validate,
+        Step::Compile,
+        Step::Arrange,
+        Step::SelfCheck,
+        Step::Store,
+        Step::Account,
+        Step::Publish,
+        Step::Enforce,
     ];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Step::Wait => "wait",
+            Step::Parse => "parse",
+            Step::Validate => "validate",
+            Step::Compile => "compile",
+            Step::Arrange => "arrange",
+            Step::SelfCheck => "self_check",
+            Step::Store => "store",
+            Step::Account => "account",
+            Step::Publish => "publish",
+            Step::Enforce => "enforce",
+        }
+    }
 }
 
 /// What is counted of pushes.
 pub struct PushMetrics {
     pub(super) seconds: HistogramVec,
     /// The same by number of step: to look one up by its label takes longer than some steps.
-    steps: [Histogram; Step::LABELS.len()],
+    steps: [Histogram; Step::ALL.len()],
     pub(super) pushes: IntCounterVec,
     pub(super) enforced: Histogram,
     pub(super) tables: Histogram,
@@ -85,7 +100,7 @@ impl PushMetrics {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let seconds = HistogramVec::new(seconds, &["step"]).expect("a valid name and label");
         PushMetrics {
-            steps: Step::LABELS.map(|label| seconds.with_label_values(&[label])),
+            steps: Step::ALL.map(|step| seconds.with_label_values(&[step.label()])),
             seconds,
             enforced: Histogram::with_opts(enforced).expect("a valid name"),
             tables: Histogram::with_opts(tables).expect("a valid name"),
@@ -131,5 +146,25 @@ impl PushMetrics {
     /// Counts a push.
     pub fn finished(&self, ok: bool) {
         self.pushes.with_label_values(&[if ok { "ok" } else { "refused" }]).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_step_is_timed_under_its_own_name() {
+        let metrics = PushMetrics::new();
+        let counts =
+            || Step::ALL.map(|step| metrics.seconds.with_label_values(&[step.label()]).get_sample_count());
+        for (n, step) in Step::ALL.into_iter().enumerate() {
+            let mut expected = counts();
+            metrics.time(step, || ());
+            expected[n] += 1;
+            assert_eq!(counts(), expected, "{step:?}");
+        }
+        metrics.waited(Duration::ZERO);
+        assert_eq!(counts(), [2, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
     }
 }

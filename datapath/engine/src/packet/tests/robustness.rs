@@ -99,7 +99,11 @@ fn read_plain(frame: &[u8]) -> Option<(MacAddr, MacAddr, Ip)> {
     }?;
     let (src_port, dst_port) = ((ports >> 16) as u16, ports as u16);
     let transport = match protocol {
-        protocol::TCP => Transport::Tcp(plain::segment(frame, family).expect("it was read as TCP")),
+        protocol::TCP => {
+            let segment = plain::segment(frame, family).expect("it was read as TCP");
+            assert_eq!(plain::flags(frame, family), segment.flags);
+            Transport::Tcp(segment)
+        }
         _ => Transport::Udp(Udp { src_port, dst_port }),
     };
     assert_eq!(transport.ports(), Some((src_port, dst_port)));
